@@ -1,0 +1,10 @@
+"""What a notebook needs: `from cifar_fastai.all import *`, as with `fastai.vision.all`"""
+from fastai.vision.all import *
+from cifar_fastai.errors import *
+from cifar_fastai.shapes import *
+from cifar_fastai.sources import *
+from cifar_fastai.augment import *
+from cifar_fastai.data import *
+from cifar_fastai.models import *
+from cifar_fastai.learner import *
+from cifar_fastai.recipes import *

@@ -1,0 +1,76 @@
+"Mistakes of a user: one line that names the value and the remedy, exit code 2, nothing half-written."
+import io, os, tarfile
+import numpy as np, pytest
+from PIL import Image
+from cifar_fastai.cli import cifar_lr_find, cifar_train, main
+
+def tree(path): return sorted(str(p) for p in path.rglob('*'))
+
+def folder(root, classes, n=4, split='train'):
+    for c in classes:
+        d = root/split/c; d.mkdir(parents=True)
+        for i in range(n): Image.fromarray(np.full((32,32,3), 20*i, np.uint8)).save(d/f'{i}.png')
+    return root
+
+def missing(p):     return p/'nowhere'
+def empty(p):       (p/'empty').mkdir(); return p/'empty'
+def one_class(p):   return folder(p/'one', ['cat'])
+def textual(p):
+    d = folder(p/'textual', ['cat','dog']); (d/'train/cat/bad.jpg').write_text('not a picture')
+    return d
+def truncated(p):
+    f = io.BytesIO()
+    with tarfile.open(fileobj=f, mode='w:gz') as t:
+        i = tarfile.TarInfo('cifar-10-batches-py/data_batch_1'); i.size = 100_000
+        t.addfile(i, io.BytesIO(np.random.RandomState(0).bytes(100_000)))
+    a = p/'cifar-10-python.tar.gz'; a.write_bytes(f.getvalue()[:50_000])
+    return a
+def text_file(p):   f = p/'notes.txt'; f.write_text('hello'); return f
+
+sources = [(missing, 'nowhere'), (empty, 'empty'), (one_class, 'cat'), (textual, 'bad.jpg'), (truncated, 'cifar-10-python.tar.gz'), (text_file, 'notes.txt')]
+options = [('--bs 0', 'bs is 0'), ('--bs -4', 'bs is -4'), ('--bs 1000', 'only 200 training images'), ('--epochs 0', 'epochs is 0'), ('--epochs -1', 'epochs is -1'),
+    ('--epochs two', "'two'"), ('--lr -0.1', 'lr is -0.1'), ('--lr 0', 'lr is 0'), ('--lr nan', 'lr is nan'), ('--lr inf', 'lr is inf'), ('--lr fast', "'fast'"), ('--wd -1', 'wd is -1'),
+    ('--policy flp', "unknown policy 'flp'"), ('--arch resnet19', "unknown architecture 'resnet19'"), ('--opt sdg', "did you mean 'sgd'"), ('--sched cosine', "unknown schedule 'cosine'"),
+    ('--valid 1.5', 'valid is 1.5'), ('--valid -1', 'valid is -1'), ('--valid tset', "'tset'"), ('--label-smoothing 1', 'label_smoothing is 1'), ('--precision half', "unknown precision 'half'"),
+    ('--precision fp16 --device cpu', "'fp16'"), ('--device cuda:77', "'cuda:77'"), ('--device gpu', "'gpu'"), ('--seed -1', 'seed is -1'), ('--workers -1', 'workers is -1'), ('--nonsense', '--nonsense')]
+
+def one_line(capsys, f, argv, expect):
+    try: code = f(argv)
+    except SystemExit as e: code = e.code
+    out,err = capsys.readouterr()
+    assert code==2, (code, err)
+    assert out=='' and err.count('\n')==1 and 'Traceback' not in err and 'error: ' in err, err
+    assert expect in err, err
+
+@pytest.mark.parametrize('make,expect', sources, ids=lambda o: getattr(o, '__name__', ''))
+@pytest.mark.parametrize('cmd', [cifar_train, cifar_lr_find], ids=lambda f: f.__name__)
+def test_bad_source(cmd, make, expect, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    src = make(tmp_path)
+    before = tree(tmp_path)
+    one_line(capsys, cmd, ['--source', str(src)], expect)
+    assert tree(tmp_path)==before
+
+@pytest.mark.parametrize('opts,expect', options, ids=[o[0] for o in options])
+def test_bad_option(opts, expect, data_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ['--source', str(data_dir), '--bs', '50', '--epochs', '1', '--device', 'cpu', *opts.split()]
+    one_line(capsys, cifar_train, argv, expect)
+    assert tree(tmp_path)==[]
+
+def test_run_folder_in_use(data_dir, tmp_path, capsys):
+    (tmp_path/'run').mkdir(); (tmp_path/'run/notes').write_text('mine')
+    one_line(capsys, cifar_train, ['--source', str(data_dir), '--bs', '50', '--run-dir', str(tmp_path/'run')], 'not empty')
+    assert tree(tmp_path)==[str(tmp_path/'run'), str(tmp_path/'run/notes')]
+
+def test_run_folder_under_a_file(data_dir, tmp_path, capsys):
+    (tmp_path/'file').write_text('')
+    one_line(capsys, cifar_train, ['--source', str(data_dir), '--bs', '50', '--device', 'cpu', '--run-dir', str(tmp_path/'file/run')], 'cannot be made')
+
+@pytest.mark.parametrize('argv,expect', [(['--num-it','5'], 'num_it is 5'), (['--num-it','x'], "'x'"), (['--end-lr','1e-9'], 'end_lr'), (['--out','no/such/dir/f.png'], 'no/such/dir')], ids=str)
+def test_bad_lr_find(argv, expect, data_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one_line(capsys, cifar_lr_find, ['--source', str(data_dir), '--bs', '50', '--device', 'cpu', *argv], expect)
+    assert tree(tmp_path)==[]
+
+def test_unknown_command(capsys): one_line(capsys, main, ['trian'], 'trian')

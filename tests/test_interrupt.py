@@ -1,0 +1,35 @@
+"Ctrl-C ends a run in order: the step is finished, the files are whole, and what was reached is there."
+import json, os, signal
+from fastai.vision.all import Callback
+from cifar_fastai.cli import cifar_train
+from cifar_fastai.data import cifar_dls
+from cifar_fastai.learner import cifar_learner, load_network, read_history, stoppable
+from cifar_fastai.recipes import Recipe, train
+
+class PressCtrlC(Callback):
+    def __init__(self, at): self.at = at
+    def after_batch(self):
+        if self.train_iter==self.at: os.kill(os.getpid(), signal.SIGINT)
+
+def test_stoppable(source):
+    learn = cifar_learner(cifar_dls(source, bs=50, device='cpu'), model_kw=dict(width=8))
+    before = signal.getsignal(signal.SIGINT)
+    with stoppable(learn) as stop: learn.fit(3, cbs=PressCtrlC(6))
+    assert stop.asked and signal.getsignal(signal.SIGINT)==before
+    assert len(learn.history.lrs)==6 and len(learn.history.rows)==1 # four batches an epoch
+    assert learn.logger is print and 'stop' not in ' '.join(type(o).__name__.lower() for o in learn.cbs)
+    learn.fit(1)
+    assert len(learn.history.rows)==1 and len(learn.history.lrs)==4
+
+def test_run_folder_of_a_stopped_run(source, tmp_path):
+    run = train(Recipe(epochs=3, bs=50, model_kw=dict(width=8)), source, tmp_path/'run', device='cpu', cbs=[PressCtrlC(6)])
+    m = json.loads((run/'metrics.json').read_text())
+    assert (m['completed'],m['epochs_done'])==(False,1) and len(read_history(run))==1
+    load_network(run)
+
+def test_command_says_so(data_dir, tmp_path, capsys, monkeypatch):
+    import cifar_fastai.recipes as recipes
+    monkeypatch.setattr(recipes, 'cifar_learner', lambda *a, cbs=None, **kw: cifar_learner(*a, **{**kw, 'cbs': PressCtrlC(5), 'model_kw': dict(width=8)}))
+    code = cifar_train(['--source', str(data_dir), '--bs', '50', '--epochs', '3', '--device', 'cpu', '--run-dir', str(tmp_path/'run')])
+    out,err = capsys.readouterr()
+    assert code==130 and err=='cifar-train: stopped after 1 of 3 epochs\n' and f"run folder: {tmp_path/'run'}" in out

@@ -1,0 +1,33 @@
+"Make README.md from nbs/index.ipynb: `python tools/readme.py`, or `--check` to compare only. (`nbdev-readme` needs the quarto binary.)"
+import sys
+from pathlib import Path
+from fastcore.nbio import read_nb
+
+root = Path(__file__).resolve().parents[1]
+target = root/'README.md'
+
+def output(o):
+    "Markdown of one output of a cell"
+    text = lambda t: t if isinstance(t, str) else ''.join(t)
+    if o.output_type=='stream': return f'```\n{text(o.text).rstrip()}\n```'
+    d = o.get('data', {})
+    if 'text/markdown' in d: return text(d['text/markdown'])
+    if 'text/plain' in d and 'text/html' not in d: return f"```\n{text(d['text/plain'])}\n```"
+    return ''
+
+def cell(c):
+    "Markdown of a cell; hidden ones give nothing"
+    src = ''.join(c.source)
+    if src.startswith('#| hide'): return ''
+    if c.cell_type=='markdown': return src
+    src = '\n'.join(l for l in src.splitlines() if not l.startswith('#|'))
+    return '\n\n'.join([f'```python\n{src}\n```', *filter(None, map(output, c.get('outputs', [])))])
+
+def readme():
+    nb = read_nb(root/'nbs/index.ipynb')
+    note = '<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook. -->'
+    return '\n\n'.join([note, *filter(None, (cell(c).strip() for c in nb.cells))])+'\n'
+
+if __name__=='__main__':
+    if '--check' not in sys.argv: target.write_text(readme())
+    elif not target.exists() or target.read_text()!=readme(): sys.exit('README.md differs from nbs/index.ipynb: run `python tools/readme.py`')
