@@ -8,7 +8,7 @@ __all__ = ['commands', 'cifar_train', 'cifar_lr_find', 'main']
 # %% ../nbs/10_cli.ipynb #4f06f9b1
 import argparse, os, sys
 
-# %% ../nbs/10_cli.ipynb #58d8ebf3
+# %% ../nbs/10_cli.ipynb #c54420b3
 class _Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose errors are one line"
     def __init__(self, prog, description): super().__init__(prog=prog, description=description, allow_abbrev=False)
@@ -31,6 +31,7 @@ _recipe_options = (
     ('--sched',     str,                'NAME', "schedule: one_cycle, linear, constant (default one_cycle)"),
     ('--label-smoothing', float,        'EPS',  "label smoothing of the loss (default 0.0)"),
     ('--valid',     _number_or('test'), 'PART', "validate on the test images, or on this share of the training images (default test)"),
+    ('--n-train',   int,                'N',    "keep only this many training images, as many of each class (default: all)"),
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
     ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
 
@@ -41,6 +42,7 @@ def _parser(prog, description, skip=()):
                    '(default: $CIFAR_FASTAI_DATA, else fastai\'s copy of CIFAR-10, downloaded if it is not there)')
     for flag,kind,var,text in _recipe_options:
         if flag not in skip: p.add_argument(flag, type=kind, metavar=var, default=argparse.SUPPRESS, help=text)
+    p.add_argument('--skip-bad', action='store_true', help='leave unreadable images out, and say so (default: refuse the source)')
     p.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1, mps (default: the GPU if there is one)')
     p.add_argument('--workers', type=int, metavar='N', help="loader processes (default: 0 on a CPU, fastai's choice with a GPU)")
     return p
@@ -66,7 +68,7 @@ def _guarded(prog, f):
     print(f"{prog}: error: {' '.join(msg.split())}", file=sys.stderr)
     return 2
 
-# %% ../nbs/10_cli.ipynb #28647ba2
+# %% ../nbs/10_cli.ipynb #ab02debc
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C
@@ -78,7 +80,8 @@ def cifar_train(
         recipe = _recipe(args)
         import json
         from cifar_fastai.recipes import train
-        path = train(recipe, args.source, args.run_dir, args.device, args.workers)
+        from cifar_fastai.sources import load_source
+        path = train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers)
         m = json.loads((path/'metrics.json').read_text())
         if m['final'].get('valid_n'): print(f"valid accuracy {100*m['final']['valid_acc']:.2f}% ({m['final']['valid_correct']}/{m['final']['valid_n']}) after {m['epochs_done']} epochs in {m['seconds']:.0f} s")
         print(f'run folder: {path}')
@@ -87,7 +90,7 @@ def cifar_train(
         return 130
     return _guarded('cifar-train', run)
 
-# %% ../nbs/10_cli.ipynb #751111c3
+# %% ../nbs/10_cli.ipynb #21740a04
 def cifar_lr_find(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
@@ -104,8 +107,9 @@ def cifar_lr_find(
         from fastai.vision.all import set_seed
         from cifar_fastai.data import cifar_dls
         from cifar_fastai.learner import cifar_learner, find_lr
+        from cifar_fastai.sources import load_source
         set_seed(r.seed)
-        dls = cifar_dls(args.source, r.policy, r.bs, r.valid, r.seed, args.workers, args.device)
+        dls = cifar_dls(load_source(args.source, skip_bad=args.skip_bad), r.policy, r.bs, r.valid, r.seed, args.workers, args.device, n_train=r.n_train)
         learn = cifar_learner(dls, r.arch, r.opt, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing)
         found = find_lr(learn, args.start_lr, args.end_lr, args.num_it, plot=False)
         found.plot().figure.savefig(args.out, dpi=110, bbox_inches='tight')

@@ -51,27 +51,38 @@ class ItemImage(Transform):
 
 def item_label(o): return o.label
 
-# %% ../nbs/03_data.ipynb #31f5be80
+# %% ../nbs/03_data.ipynb #e50a982e
+def _draw(source, idxs, count, seed, what, some_left=True):
+    "From `idxs`, `count(n)` of the n images of each class, by `seed`"
+    rng,res = np.random.RandomState(seed),[]
+    for c,name in enumerate(source.vocab):
+        mine = idxs[source.y[idxs]==c]
+        n = count(len(mine))
+        if n==0 or (some_left and n==len(mine)): raise InputError(f'{what}: that takes {n} of the {len(mine)} training images of {name!r}; leave some on either side')
+        res.append(rng.permutation(mine)[:n])
+    return np.sort(np.concatenate(res))
+
 def split_idxs(
     source:Source, # images in memory
     valid='test', # 'test', or the share of the training images to hold out, above 0 and below 1
-    seed:int=0, # of the held-out part
+    seed:int=0, # of the held-out part, and of the choice of `n_train`
+    n_train:int=None, # keep only this many training images, as many of each class; None: all
 ) -> tuple: # two arrays of indices, training and validation
     "Indices of the training and the validation items, stratified by class"
     idxs,test = np.arange(len(source)), np.asarray(source.is_valid)
+    if isinstance(valid, str) and valid!='test': raise InputError(f"valid is {valid!r}: it must be 'test' or a share above 0 and below 1, such as 0.1")
     if valid=='test':
         if not test.any(): raise InputError(f"valid is 'test', but {source.name} has no test images: give a share such as 0.1")
-        return idxs[~test],idxs[test]
-    if isinstance(valid, str): raise InputError(f"valid is {valid!r}: it must be 'test' or a share above 0 and below 1, such as 0.1")
-    check_number('valid', valid, above=0, below=1)
-    rng,held = np.random.RandomState(seed),[]
-    for c in range(len(source.vocab)):
-        mine = idxs[~test & (source.y==c)]
-        n = round(len(mine)*valid)
-        if not 0<n<len(mine): raise InputError(f'valid is {valid}: of the {len(mine)} training images of {source.vocab[c]!r} that holds out {n}; leave some on either side')
-        held.append(rng.permutation(mine)[:n])
-    held = np.sort(np.concatenate(held))
-    return np.setdiff1d(idxs[~test], held),held
+        trn,val = idxs[~test],idxs[test]
+    else:
+        check_number('valid', valid, above=0, below=1)
+        val = _draw(source, idxs[~test], lambda n: round(n*valid), seed, f'valid is {valid}')
+        trn = np.setdiff1d(idxs[~test], val)
+    if n_train is not None:
+        check_number('n_train', n_train, low=len(source.vocab), high=len(trn), whole=True)
+        share = n_train/len(trn)
+        trn = _draw(source, trn, lambda n: round(n*share), seed, f'n_train is {n_train}', some_left=False)
+    return trn,val
 
 # %% ../nbs/03_data.ipynb #4c62f554
 def measure_stats(
@@ -106,23 +117,24 @@ class CifarDL(TfmdDL):
             b = [o for o in map(self.do_item, idxs) if o is not None]
             if b: yield self.do_batch(b)
 
-# %% ../nbs/03_data.ipynb #46796df3
+# %% ../nbs/03_data.ipynb #5a3a2338
 def cifar_block(
     source:Source, # images in memory; gives classes and statistics
     policy='crop_flip', # whatever `make_policy` takes
     valid='test', # see `split_idxs`
     seed:int=0, # of the held-out part and of the augmentations
     stats:tuple=None, # mean and standard deviation, scale 0-1; by default `source_stats(source)`
+    n_train:int=None, # keep only this many training images; None: all
 ) -> DataBlock:
     "A `DataBlock` that makes normalised batches of `source`"
     mean,std = stats or source_stats(source)
     fill = tuple(round(255*o) for o in mean)
     image = TransformBlock(type_tfms=ItemImage(source.size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(image, CategoryBlock(vocab=list(source.vocab), sort=False)), dl_type=CifarDL, get_items=get_items, get_y=item_label,
-                     splitter=lambda items: tuple(L(o.tolist()) for o in split_idxs(items[0].source, valid, seed)),
+                     splitter=lambda items: tuple(L(o.tolist()) for o in split_idxs(items[0].source, valid, seed, n_train)),
                      item_tfms=PolicyTransform(policy, source.size, fill, seed=seed), batch_tfms=Normalize.from_stats(mean, std))
 
-# %% ../nbs/03_data.ipynb #23df4312
+# %% ../nbs/03_data.ipynb #43103654
 def _seed_dls(dls, seed):
     "Start the shuffling and the augmentations of all loaders from `seed`"
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(seed*1000+i)
@@ -138,18 +150,19 @@ def cifar_dls(
     device=None, # 'cpu', 'cuda', ...; by default the GPU if there is one
     stats:tuple=None, # mean and standard deviation, scale 0-1; by default `source_stats(source)`
     val_bs:int=None, # images in a validation batch; by default twice `bs`
+    n_train:int=None, # keep only this many training images; None: all
 ) -> DataLoaders:
     "The `DataLoaders` of `source`; raises `InputError` for a batch larger than the data, an unknown policy or device"
     source = load_source(source)
     check_number('bs', bs, low=1, whole=True)
     check_number('seed', seed, low=0, whole=True)
     if val_bs is not None: check_number('val_bs', val_bs, low=1, whole=True)
-    n = len(split_idxs(source, valid, seed)[0])
+    n = len(split_idxs(source, valid, seed, n_train)[0])
     if bs>n: raise InputError(f'bs is {bs}, but there are only {n} training images: a batch must fit, so give at most {n}')
     device = pick_device(device)
     if workers is None: workers = 0 if device.type=='cpu' else defaults.cpus
     check_number('workers', workers, low=0, whole=True)
-    block = cifar_block(source, policy, valid, seed, stats)
+    block = cifar_block(source, policy, valid, seed, stats, n_train)
     dls = block.dataloaders(source, bs=bs, val_bs=val_bs or 2*bs, num_workers=workers, device=device)
     dls.source = source
     return _seed_dls(dls, seed)

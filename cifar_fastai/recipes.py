@@ -19,7 +19,7 @@ from .models import archs
 from .learner import (RunLog, cifar_learner, environment, find_lr, opts, pick_precision, plot_history, plot_lr, save_network, schedules,
     stoppable, write_atomic)
 
-# %% ../nbs/06_recipes.ipynb #eda82049
+# %% ../nbs/06_recipes.ipynb #794bfb62
 @dataclass(frozen=True)
 class Recipe:
     "All that determines a run but the images; raises `InputError` for a value no run could use"
@@ -36,6 +36,7 @@ class Recipe:
     sched_kw:dict = field(default_factory=dict) # options of the schedule: `pct_start`, `div`, `div_final`
     label_smoothing:float = 0. # 0 <= eps < 1
     valid:object = 'test' # 'test', or the share of the training images to hold out
+    n_train:int = None # keep only this many training images, as many of each class; None: all
     precision:str = 'auto' # 'auto', 'fp32', 'bf16' or 'fp16'
     seed:int = 0 # of weights, order, augmentation and held-out part
 
@@ -49,6 +50,7 @@ class Recipe:
             if self.lr!='find': raise InputError(f"lr is {self.lr!r}: give a number above 0, or 'find'")
         elif self.lr is not None: check_number('lr', self.lr, above=0)
         if self.wd is not None: check_number('wd', self.wd, low=0)
+        if self.n_train is not None: check_number('n_train', self.n_train, low=2, whole=True)
         if self.valid!='test': check_number('valid', self.valid, above=0, below=1)
 
     def _repr_markdown_(self):
@@ -90,7 +92,7 @@ def finish_run(
         plot_lr(learn.history.lrs)
         plt.gcf().savefig(figs/'lr.png', dpi=110, bbox_inches='tight'); plt.close()
 
-# %% ../nbs/06_recipes.ipynb #87de6b0c
+# %% ../nbs/06_recipes.ipynb #95031fda
 def train(
     recipe:Recipe=None, # what to do; by default `Recipe()`
     source=None, # a `Source`, or whatever `load_source` takes
@@ -104,7 +106,7 @@ def train(
     src = load_source(source)
     path = _run_dir(run_dir, r.name if r.name!='custom' else r.arch, src.name)
     set_seed(r.seed)
-    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device)
+    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train)
     lr = None if r.lr=='find' else r.lr
     learn = cifar_learner(dls, r.arch, r.opt, lr=lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw)
     found = find_lr(learn, plot=False) if r.lr=='find' else None

@@ -382,7 +382,7 @@ def _official(path):
     archives = [o for o in [path/'cifar-10-python.tar.gz'] if o.is_file() and not (path/'train').exists()]
     return next(iter(folders+archives), None)
 
-# %% ../nbs/01_sources.ipynb #6deb4326
+# %% ../nbs/01_sources.ipynb #1f1f3cb6
 class _Items:
     "Where each image is: paths are made when asked for, since making 60,000 would take as long as loading the pixels"
     def __init__(self, root, names): self.root,self.names = root,names
@@ -405,7 +405,7 @@ def _check_bad(path, raw, skip_bad):
     "Refuse unreadable images, unless they may be left out"
     bad = [f'{name} ({why})' for name,why in raw['bad']]
     if bad and not skip_bad:
-        raise InputError(f"{_count(len(bad), 'unreadable image')} in {_short(path)}: {', '.join(bad)}; mend or remove them, or leave them out by skip_bad=True")
+        raise InputError(f"{_count(len(bad), 'unreadable image')} in {_short(path)}: {', '.join(bad)}; mend or remove them, or leave them out by skip_bad=True (--skip-bad)")
     if bad:
         counts = {(0,c):0 for c in raw['vocab']}
         for y,v in zip(raw['y'], raw['valid'] or [0]*len(raw['y'])): counts[0, raw['vocab'][y]] += not v
