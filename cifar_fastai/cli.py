@@ -90,7 +90,7 @@ def cifar_train(
         return 130
     return _guarded('cifar-train', run)
 
-# %% ../nbs/10_cli.ipynb #21740a04
+# %% ../nbs/10_cli.ipynb #c7827250
 def cifar_lr_find(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
@@ -102,7 +102,11 @@ def cifar_lr_find(
     p.add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve (default lr_find.png)')
     args = p.parse_args(argv)
     def run():
+        from cifar_fastai.errors import InputError
         r = _recipe(args)
+        from pathlib import Path
+        folder = Path(args.out).absolute().parent
+        if not folder.is_dir(): raise InputError(f'--out is {args.out!r}, but there is no folder {folder}: make it, or name another file')
         import matplotlib; matplotlib.use('Agg')
         from fastai.vision.all import set_seed
         from cifar_fastai.data import cifar_dls
