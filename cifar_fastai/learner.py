@@ -8,7 +8,7 @@ __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecisi
            'plot_lr', 'write_atomic', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
            'stoppable']
 
-# %% ../nbs/05_learner.ipynb #b5e9b97e
+# %% ../nbs/05_learner.ipynb #ecf1bed3
 import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from functools import partial
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, check_number, one_of
-from fastai.vision.all import (AMPMode, Callback, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper,
+from fastai.vision.all import (Callback, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper,
     ParamScheduler, ProgressCallback, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save_file
 from .models import ResNet, archs, n_params
 
-# %% ../nbs/05_learner.ipynb #abe9a980
+# %% ../nbs/05_learner.ipynb #a10a2ffb
 def cpu_has_bf16() -> bool: # AVX512-BF16 or AMX on x86, the BF16 extension on Arm
     "Does this CPU have instructions for bfloat16?"
     if not hasattr(torch.cpu, 'get_capabilities'): # torch before 2.11
@@ -48,9 +48,9 @@ class DevicePrecision(MixedPrecision):
     "fastai's `MixedPrecision`, on the device of the loaders where fastai's is for CUDA only"
     name = 'mixed_precision'
     def before_fit(self):
-        super().before_fit()
-        dtype = torch.bfloat16 if self.amp_mode==AMPMode.BF16 else torch.float16
-        self.autocast = torch.autocast(torch.device(self.dls.device).type, dtype=dtype)
+        kind = torch.device(self.dls.device).type
+        if kind=='cuda': return super().before_fit()
+        self.autocast,self.learn.scaler,self.scales = torch.autocast(kind, dtype=torch.bfloat16),torch.amp.GradScaler(kind, enabled=False),L()
 
 # %% ../nbs/05_learner.ipynb #b24b945f
 class TorchOpt(OptimWrapper):
@@ -147,15 +147,17 @@ class History(Callback):
         bar = '|'+'---:|'*len(_head)
         return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])
 
-# %% ../nbs/05_learner.ipynb #bc4703fc
+# %% ../nbs/05_learner.ipynb #b2ea14f6
 def describe(
     learn:Learner, # a learner with a `dls`
 ) -> str: # one line
     "Network, device, precision and data of `learn` in a line"
     p = next(learn.model.parameters())
     amp = getattr(learn, 'mixed_precision', None)
+    prec = amp.amp_mode.value if amp else 'fp32'
+    if prec=='bf16' and p.device.type=='cpu' and not cpu_has_bf16(): prec += ' (this CPU has no instructions for it: fp32 would be faster)'
     fmt = ', channels-last' if any(o.ndim==4 and o.is_contiguous(memory_format=torch.channels_last) and not o.is_contiguous() for o in learn.model.parameters()) else ''
-    return (f"{getattr(learn.model, 'arch', type(learn.model).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {amp.amp_mode.value if amp else 'fp32'}{fmt}: "
+    return (f"{getattr(learn.model, 'arch', type(learn.model).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
             f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}")
 
 # %% ../nbs/05_learner.ipynb #585abe56
@@ -197,7 +199,7 @@ def cifar_learner(
     if not (IN_NOTEBOOK or sys.stdout.isatty()): learn.remove_cb(ProgressCallback)
     return learn
 
-# %% ../nbs/05_learner.ipynb #2ed7f17d
+# %% ../nbs/05_learner.ipynb #299c13d2
 @contextmanager
 def _untouched(learn):
     "Put `learn`, its loaders and the random states back to what they were"
@@ -206,6 +208,7 @@ def _untouched(learn):
     opt,opt_state = learn.opt,copy.deepcopy(learn.opt.state_dict()) if learn.opt else None
     attrs = {o: copy.copy(vars(o)) for o in (learn, *learn.cbs)}
     rngs = [(dl, dl.rng.getstate()) for dl in learn.dls.loaders if hasattr(dl, 'rng')]
+    augs = [(t, copy.deepcopy(vars(t))) for dl in learn.dls.loaders for t in getattr(dl.after_item, 'fs', []) if hasattr(t, 'aug')]
     states = random.getstate(),np.random.get_state(),torch.get_rng_state(),torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try: yield
     finally:
@@ -216,6 +219,7 @@ def _untouched(learn):
         learn.opt = opt
         if opt: opt.load_state_dict(opt_state)
         for dl,s in rngs: dl.rng = random.Random(); dl.rng.setstate(s)
+        for t,d in augs: vars(t).update(d)
         random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
         if states[3]: torch.cuda.set_rng_state_all(states[3])
 

@@ -92,7 +92,7 @@ def finish_run(
         plot_lr(learn.history.lrs)
         plt.gcf().savefig(figs/'lr.png', dpi=110, bbox_inches='tight'); plt.close()
 
-# %% ../nbs/06_recipes.ipynb #95031fda
+# %% ../nbs/06_recipes.ipynb #44875513
 def train(
     recipe:Recipe=None, # what to do; by default `Recipe()`
     source=None, # a `Source`, or whatever `load_source` takes
@@ -113,7 +113,7 @@ def train(
     rate = found.chosen if found else learn.lr
     try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
-    config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=pick_precision(r.precision, dls.device), source=dict(name=src.name, path=str(src.path), fingerprint=src.fingerprint,
+    config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=pick_precision(r.precision, dls.device), source=dict(name=src.name, path=str(src.path).replace(str(Path.home()), '~'), fingerprint=src.fingerprint,
                   n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), vocab=list(dls.vocab), size=src.size), workers=dls.train.fake_l.num_workers, **environment(dls.device))
     if found: config['lr_find'] = dict(found)
     write_atomic(path/'config.json', _json(config))

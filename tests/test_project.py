@@ -42,6 +42,7 @@ def test_notebook_is_saved_as_it_should_be(path):
         for o in c['outputs']:
             assert o['output_type']!='error', ''.join(o.get('traceback', []))
             assert 'object at 0x' not in json.dumps(o), 'an address as output'
+            assert 'site-packages' not in json.dumps(o), 'a path of the machine it ran on'
     long = [len(c['source']) for c in code if len(c['source'])>45]
     assert not long, f'code cells of {long} lines'
     assert path.stat().st_size<1_000_000
