@@ -37,7 +37,7 @@ def get_items(
     "All items of `source`"
     return L(Item(source, i) for i in range(len(source)))
 
-# %% ../nbs/03_data.ipynb #e7a6a6b8
+# %% ../nbs/03_data.ipynb #05452939
 class ItemImage(Transform):
     "An image of the size the network takes, from an `Item`, a file name, a PIL image or an array"
     input_types = (Item, str, Path, bytes, Image.Image, np.ndarray, torch.Tensor)
@@ -49,7 +49,11 @@ class ItemImage(Transform):
         if isinstance(o, torch.Tensor): o = o.numpy()
         return PILImage.create(fit_image(open_image(o), self.size))
 
-def item_label(o): return o.label
+def item_label(
+    o:Item, # one image
+) -> str: # its class name
+    "The label of an item, for `DataBlock`"
+    return o.label
 
 # %% ../nbs/03_data.ipynb #e50a982e
 def _draw(source, idxs, count, seed, what, some_left=True):

@@ -72,7 +72,7 @@ opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov
             adam =(partial(TorchOpt, opt=torch.optim.Adam),  dict(lr=1e-3, wd=0.)),
             adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)))
 
-# %% ../nbs/05_learner.ipynb #8ab69c78
+# %% ../nbs/05_learner.ipynb #cd8ba19e
 def _fmt(row):
     "The cells of a row of the log, as text"
     pct = lambda k: f"{100*row[k]:.2f}%" if k in row else '-'
@@ -90,6 +90,7 @@ def log_line(
 
 _head = ['epoch','lr','train loss','train acc','valid loss','valid acc','correct','seconds','img/s']
 
+# %% ../nbs/05_learner.ipynb #304878e3
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
@@ -134,18 +135,21 @@ class History(Callback):
         self.rows.append(row)
         if self.shown: self._show(row)
 
-    def _show(self, row):
-        bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
-        if bar:
-            if len(self.rows)==1: bar.write(_head, table=True)
-            return bar.write(_fmt(row), table=True)
-        self.say(log_line(row))
-
     def after_fit(self): self.learn.logger,self.muted = self.old_logger,False
 
-    def _repr_markdown_(self):
-        bar = '|'+'---:|'*len(_head)
-        return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])
+# %% ../nbs/05_learner.ipynb #9ba54eb2
+@patch
+def _show(self:History, row):
+    bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
+    if bar:
+        if len(self.rows)==1: bar.write(_head, table=True)
+        return bar.write(_fmt(row), table=True)
+    self.say(log_line(row))
+
+@patch
+def _repr_markdown_(self:History):
+    bar = '|'+'---:|'*len(_head)
+    return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])
 
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def describe(
@@ -410,7 +414,7 @@ def load_network(
     if meta.get('arch') is not None: model.arch = meta['arch']
     return model.eval().to(device),meta
 
-# %% ../nbs/05_learner.ipynb #85a11db9
+# %% ../nbs/05_learner.ipynb #853986c1
 def environment(
     device='cpu', # the device of the run
 ) -> dict: # plain data for `config.json`
@@ -429,6 +433,7 @@ def _cpu_name():
 
 _columns = ['epoch','lr','train_loss','train_acc','valid_loss','valid_acc','valid_correct','valid_n','seconds','img_per_s']
 
+# %% ../nbs/05_learner.ipynb #3235f0ac
 class RunLog(Callback):
     "Write `history.csv` and `log.txt` of a run folder, a row and a line after each epoch"
     order = 56 # after `History`
@@ -456,6 +461,7 @@ class RunLog(Callback):
         for r in rows[self.written:]: self._log(log_line(r))
         self.written = len(rows)
 
+# %% ../nbs/05_learner.ipynb #21c71c1e
 def read_history(
     path, # run folder, or its `history.csv`
 ) -> list: # a dict per epoch, numbers as numbers
