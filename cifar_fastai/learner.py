@@ -125,19 +125,20 @@ class History(Callback):
     def _sync(self):
         for s in self.sums.values(): s[0],s[1] = float(s[0]),int(s[1])
 
-    def after_epoch(self):
-        if 'train' not in self.sums or hasattr(self.learn, 'lr_finder') or self.fresh: return
-        self._sync()
-        row = dict(epoch=self.epoch+1, epochs=self.n_epoch, lr=self.lrs[self.first])
-        for k,(loss,correct,n) in self.sums.items():
-            if n: row.update({f'{k}_loss': loss/n, f'{k}_acc': correct/n, f'{k}_correct': correct, f'{k}_n': n})
-        row.update(seconds=time.perf_counter()-self.start, img_per_s=self.sums['train'][2]/self.train_s)
-        self.rows.append(row)
-        if self.shown: self._show(row)
-
     def after_fit(self): self.learn.logger,self.muted = self.old_logger,False
 
 # %% ../nbs/05_learner.ipynb #9ba54eb2
+@patch
+def after_epoch(self:History):
+    if 'train' not in self.sums or hasattr(self.learn, 'lr_finder') or self.fresh: return
+    self._sync()
+    row = dict(epoch=self.epoch+1, epochs=self.n_epoch, lr=self.lrs[self.first])
+    for k,(loss,correct,n) in self.sums.items():
+        if n: row.update({f'{k}_loss': loss/n, f'{k}_acc': correct/n, f'{k}_correct': correct, f'{k}_n': n})
+    row.update(seconds=time.perf_counter()-self.start, img_per_s=self.sums['train'][2]/self.train_s)
+    self.rows.append(row)
+    if self.shown: self._show(row)
+
 @patch
 def _show(self:History, row):
     bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
