@@ -18,7 +18,7 @@ from . import __version__
 from .errors import InputError, check_number, one_of
 from fastai.vision.all import (Callback, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper,
     ParamScheduler, ProgressCallback, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from .models import ResNet, archs, n_params
 
 # %% ../nbs/05_learner.ipynb #a10a2ffb
@@ -383,14 +383,10 @@ def save_network(
     "Write `model.safetensors` and `model.json` to the folder `path`"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    tmp = path/f'.model.{os.getpid()}.tmp'
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
-        digest = hashlib.sha256(tmp.read_bytes()).hexdigest()
-        os.replace(tmp, path/'model.safetensors')
-    finally: tmp.unlink(missing_ok=True)
+    weights = save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()})
+    write_atomic(path/'model.safetensors', weights)
     meta = dict(model=model.config, arch=getattr(model, 'arch', None), vocab=list(vocab), mean=list(map(float, stats[0])), std=list(map(float, stats[1])), size=int(size),
-                weights_sha256=digest, cifar_fastai=__version__)
+                weights_sha256=hashlib.sha256(weights).hexdigest(), cifar_fastai=__version__)
     write_atomic(path/'model.json', json.dumps(meta, indent=1)+'\n')
 
 # %% ../nbs/05_learner.ipynb #270721fb

@@ -7,7 +7,7 @@ __all__ = ['Recipe', 'finish_run', 'train']
 
 # %% ../nbs/06_recipes.ipynb #c1943193
 import json, os, re, time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, check_number, one_of
