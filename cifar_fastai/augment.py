@@ -6,14 +6,15 @@
 __all__ = ['cifar10_mean', 'cifar10_std', 'cifar10_fill', 'policies', 'make_policy', 'reseed', 'PolicyTransform', 'show_policy',
            'Lint', 'lint_stats', 'lint_policy']
 
-# %% ../nbs/02_augment.ipynb #570fabb9
-import os, random
+# %% ../nbs/02_augment.ipynb #365c0e76
+import os, random, re
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1') # its import calls out otherwise, and waits 2 s when offline
 import numpy as np, matplotlib.pyplot as plt
 from torch.utils.data import get_worker_info
 from .errors import InputError, one_of, check_number
 from fastai.vision.all import PILImage, Transform, torch
 import albumentations as A
+import cv2 # albumentations' own engine: names of border modes
 
 # %% ../nbs/02_augment.ipynb #cc997ec9
 cifar10_mean = (0.4914, 0.4822, 0.4465) # of the 50,000 training images, channels R, G, B, scale 0-1
@@ -38,16 +39,34 @@ policies = dict(
     r4               = _r4,
     r5               = lambda size,fill: [*_crop(size), _cutout(size//2, fill, p=0.5)])
 
-# %% ../nbs/02_augment.ipynb #a3c34a0f
+# %% ../nbs/02_augment.ipynb #7606da1e
+_pieces = dict( # of a policy given by its pieces: each takes a number of pixels
+    flip      = (None, lambda n,size,fill: [A.HorizontalFlip(p=0.5)]),
+    crop      = (4,    lambda n,size,fill: [A.Pad(padding=n, fill=0), A.RandomCrop(size, size)]),
+    translate = (2,    lambda n,size,fill: [A.Pad(padding=n, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(size, size)]),
+    cutout    = (8,    lambda n,size,fill: [_cutout(n, fill, p=1.)]))
+
+def _by_pieces(policy, size, fill):
+    "The transforms of a policy such as 'crop4+flip+cutout12'; None if it is not of that form"
+    res = []
+    for piece in policy.split('+'):
+        m = re.fullmatch(r'([a-z]+)(\d*)', piece)
+        if not m or m[1] not in _pieces: return None
+        default,f = _pieces[m[1]]
+        if m[2] and (default is None or not 0<int(m[2])<size): raise InputError(f"policy {policy!r}: {piece!r} cannot be; {m[1]} takes {'no number' if default is None else f'1 to {size-1} pixels'}")
+        res += f(int(m[2] or default or 0), size, fill)
+    return res
+
+# %% ../nbs/02_augment.ipynb #921aa0eb
 def make_policy(
-    policy='crop_flip', # name in `policies`, list of albumentations transforms, or a `Compose` of your own
+    policy='crop_flip', # name in `policies`, pieces such as 'crop4+flip', list of albumentations transforms, or a `Compose` of your own
     size:int=32, # height and width of the images, pixels
     fill=cifar10_fill, # colour of holes and turned-in corners, R, G, B on the 0-255 scale
 ) -> A.Compose: # takes and gives images of `size` x `size` x 3, uint8
     "The albumentations `Compose` of a policy; raises `InputError` for an unknown name or a list that albumentations refuses"
     if isinstance(policy, A.Compose): return policy
     if policy is None: policy = 'none'
-    if isinstance(policy, str): policy = policies[one_of('policy', policy, policies)](size, fill)
+    if isinstance(policy, str): policy = policies[policy](size, fill) if policy in policies else _by_pieces(policy, size, fill) or one_of('policy', policy, policies)
     if not isinstance(policy, (list,tuple)):
         raise InputError(f'policy is a {type(policy).__name__}: give a name, a list of albumentations transforms or a Compose')
     try: return A.Compose(list(policy), strict=True)

@@ -105,9 +105,10 @@ def source_stats(
     "CIFAR-10's statistics if `source` is CIFAR-10, else those of its training images"
     return (cifar10_mean, cifar10_std) if source.is_cifar10 else measure_stats(source.x[~np.asarray(source.is_valid)])
 
-# %% ../nbs/03_data.ipynb #536d3b71
+# %% ../nbs/03_data.ipynb #bbc40ab9
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
+    alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
     def randomize(self):
         super().randomize()
         self.epoch_seed = self.rng.getrandbits(32)
@@ -120,6 +121,13 @@ class CifarDL(TfmdDL):
             for t in tfms: t.reseed((self.epoch_seed, self.offs + i*self.num_workers))
             b = [o for o in map(self.do_item, idxs) if o is not None]
             if b: yield self.do_batch(b)
+
+    def do_item(self, s):
+        res = super().do_item(s)
+        if self.alternate is None or res is None: return res
+        seed,epoch = self.alternate
+        side = np.random.SeedSequence((seed, s)).generate_state(1)[0]%2
+        return (res[0].flip(-1), *res[1:]) if (side+epoch)%2 else res
 
 # %% ../nbs/03_data.ipynb #5a3a2338
 def cifar_block(

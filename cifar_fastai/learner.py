@@ -6,9 +6,9 @@
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
            'History', 'describe', 'cifar_learner', 'LRSuggestions', 'find_lr', 'linear_cycle', 'plot_history',
            'plot_lr', 'write_atomic', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
-           'stoppable']
+           'Checkpoint', 'going_on', 'stoppable']
 
-# %% ../nbs/05_learner.ipynb #ecf1bed3
+# %% ../nbs/05_learner.ipynb #3d0b9f5c
 import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from functools import partial
@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, check_number, one_of
-from fastai.vision.all import (Callback, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper,
-    ParamScheduler, ProgressCallback, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
+from fastai.vision.all import (Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
+    OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save
 from .models import ResNet, archs, n_params
+from .tricks import Muon, start_from
 
 # %% ../nbs/05_learner.ipynb #a10a2ffb
 def cpu_has_bf16() -> bool: # AVX512-BF16 or AMX on x86, the BF16 extension on Arm
@@ -52,7 +53,7 @@ class DevicePrecision(MixedPrecision):
         if kind=='cuda': return super().before_fit()
         self.autocast,self.learn.scaler,self.scales = torch.autocast(kind, dtype=torch.bfloat16),torch.amp.GradScaler(kind, enabled=False),L()
 
-# %% ../nbs/05_learner.ipynb #b24b945f
+# %% ../nbs/05_learner.ipynb #605f1899
 class TorchOpt(OptimWrapper):
     "A PyTorch optimiser for fastai that decays no norm and no bias"
     def _set_hyper(self, k, v):
@@ -70,7 +71,8 @@ def decay_groups(
 
 opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov=True), dict(lr=0.1,  wd=5e-4)),
             adam =(partial(TorchOpt, opt=torch.optim.Adam),  dict(lr=1e-3, wd=0.)),
-            adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)))
+            adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)),
+            muon =(partial(TorchOpt, opt=Muon),              dict(lr=0.1,  wd=5e-4)))
 
 # %% ../nbs/05_learner.ipynb #cd8ba19e
 def _fmt(row):
@@ -90,13 +92,13 @@ def log_line(
 
 _head = ['epoch','lr','train loss','train acc','valid loss','valid acc','correct','seconds','img/s']
 
-# %% ../nbs/05_learner.ipynb #304878e3
+# %% ../nbs/05_learner.ipynb #901f9f1d
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
     def __init__(self,
         say=print, # gets the plain lines
-    ): self.say,self.rows,self.lrs,self.muted = say,[],[],False
+    ): self.say,self.rows,self.lrs,self.moms,self.counts,self.muted = say,[],[],[],None,False
 
     def before_fit(self):
         if not self.muted: self.old_logger,self.shown = self.learn.logger,self.learn.logger is not noop
@@ -106,17 +108,28 @@ class History(Callback):
 
     def before_train(self):
         if self.fresh and not hasattr(self.learn, 'lr_finder'):
-            self.rows,self.lrs,self.fresh = [],[],False
+            self.rows,self.lrs,self.moms,self.fresh = [],[],[],False
             if self.shown: self.say(describe(self.learn))
         self.first = len(self.lrs)
 
     def after_loss(self):
         if len(self.yb)!=1 or self.yb[0].ndim!=1: return
         n,y,s = len(self.yb[0]),self.yb[0],self.sums.setdefault('train' if self.training else 'valid', [0,0,0])
-        with torch.no_grad(): s[0],s[1],s[2] = s[0]+self.loss.detach().float()*n, s[1]+(self.pred.argmax(1)==y).sum(), s[2]+n
+        with torch.no_grad():
+            right = self.pred.argmax(1)==y
+            s[0],s[1],s[2] = s[0]+self.loss.detach().float()*n, s[1]+right.sum(), s[2]+n
+            if self.training: return
+            if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
+            self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
+
+    def before_validate(self): self.counts = None
+    @property
+    def by_class(self): return None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()]
 
     def after_batch(self):
-        if self.training and not hasattr(self.learn, 'lr_finder'): self.lrs.append(float(self.opt.hypers[-1]['lr']))
+        if not self.training or hasattr(self.learn, 'lr_finder'): return
+        h = self.opt.hypers[-1]
+        self.lrs.append(float(h['lr'])); self.moms.append(float(h.get('mom', 0)))
 
     def after_train(self):
         self._sync()
@@ -127,7 +140,7 @@ class History(Callback):
 
     def after_fit(self): self.learn.logger,self.muted = self.old_logger,False
 
-# %% ../nbs/05_learner.ipynb #9ba54eb2
+# %% ../nbs/05_learner.ipynb #fa531405
 @patch
 def after_epoch(self:History):
     if 'train' not in self.sums or hasattr(self.learn, 'lr_finder') or self.fresh: return
@@ -165,11 +178,21 @@ def describe(
     return (f"{getattr(learn.model, 'arch', type(learn.model).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
             f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}")
 
-# %% ../nbs/05_learner.ipynb #585abe56
+# %% ../nbs/05_learner.ipynb #10857a5b
+def _with_options(opt, kw):
+    "`opt` with the options `kw`, tried on a tensor"
+    if not kw: return opt
+    opt = partial(opt, **kw)
+    try: opt([torch.zeros(1, requires_grad=True)])
+    except (TypeError, ValueError) as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
+    return opt
+
 def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own
     opt='sgd', # name in `opts`, or a fastai `opt_func`
+    opt_kw:dict=None, # options of the optimiser, such as `momentum`
+    start='', # names in `tricks.inits` with '+' between them, such as 'whiten'; '' is PyTorch's start
     loss=None, # a loss function; by default cross-entropy
     label_smoothing:float=0., # of the cross-entropy, 0 <= eps < 1
     lr:float=None, # default rate; by default the optimiser's
@@ -189,12 +212,16 @@ def cifar_learner(
         model.arch = arch
     elif model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
     else: model = arch
+    if start:
+        items = L(dls.train_ds.items)[:2000]
+        start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
     model = model.to(device)
     if channels_last: model = model.to(memory_format=torch.channels_last)
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     if isinstance(opt, str):
         opt,hps = opts[one_of('optimiser', opt, opts)]
+        opt = _with_options(opt, opt_kw)
         lr,wd = hps['lr'] if lr is None else lr, hps['wd'] if wd is None else wd
         kwargs.setdefault('splitter', decay_groups)
     if lr is not None: kwargs['lr'] = check_number('lr', lr, above=0)
@@ -327,12 +354,16 @@ def fit_linear_cycle(self:Learner,
     scheds = dict(lr=linear_cycle(n, lrs, pct_start, div, div_final), mom=combine_scheds([pct_start, 1-pct_start], [SchedLin(m0,m1), SchedLin(m1,m2)]))
     self.fit(n_epoch, cbs=[ParamScheduler(scheds), *L(cbs)], reset_opt=reset_opt, wd=wd)
 
-# %% ../nbs/05_learner.ipynb #b26ae992
+# %% ../nbs/05_learner.ipynb #70637d3f
 def _constant(learn, n_epoch, lr, **kw): learn.fit(n_epoch, lr, **kw)
 
-schedules = dict(one_cycle=lambda learn,n,lr,**kw: learn.fit_one_cycle(n, lr, **kw), linear=lambda learn,n,lr,**kw: learn.fit_linear_cycle(n, lr, **kw), constant=_constant)
+def _plateau(learn, n_epoch, lr, cbs=None, monitor='train_loss', patience=2, factor=10., min_lr=0., **kw):
+    learn.fit(n_epoch, lr, cbs=[ReduceLROnPlateau(monitor, patience=patience, factor=factor, min_lr=min_lr), *L(cbs)], **kw)
 
-# %% ../nbs/05_learner.ipynb #32d787a2
+schedules = dict(one_cycle=lambda learn,n,lr,**kw: learn.fit_one_cycle(n, lr, **kw), linear=lambda learn,n,lr,**kw: learn.fit_linear_cycle(n, lr, **kw),
+                 plateau=_plateau, constant=_constant, none=_constant)
+
+# %% ../nbs/05_learner.ipynb #4eaf2906
 def plot_history(
     rows:list, # of a `History`
     axs=None, # two matplotlib axes
@@ -350,15 +381,20 @@ def plot_history(
 
 def plot_lr(
     lrs, # the rate of each step
+    moms=None, # the momentum of each step, drawn against an axis on the right
     ax=None, # matplotlib axes
 ):
-    "The learning rate over the steps of a run"
+    "The learning rate, and the momentum, over the steps of a run"
     if ax is None: _,ax = plt.subplots(figsize=(5,3))
     ax.plot(range(1, len(lrs)+1), lrs, color='C2')
-    ax.set(xlabel='step', ylabel='learning rate'); ax.grid(alpha=0.3)
+    ax.set(xlabel='step', ylabel='learning rate'); ax.grid(alpha=0.3); ax.yaxis.label.set_color('C2')
+    if moms is not None and len(moms):
+        right = ax.twinx()
+        right.plot(range(1, len(moms)+1), moms, color='C1', ls='--', lw=1)
+        right.set_ylabel('momentum', color='C1')
     return ax
 
-# %% ../nbs/05_learner.ipynb #aea2153d
+# %% ../nbs/05_learner.ipynb #b1f8dd50
 def write_atomic(
     path, # file to write
     data, # bytes or text
@@ -430,7 +466,7 @@ def _cpu_name():
 
 _columns = ['epoch','lr','train_loss','train_acc','valid_loss','valid_acc','valid_correct','valid_n','seconds','img_per_s']
 
-# %% ../nbs/05_learner.ipynb #3235f0ac
+# %% ../nbs/05_learner.ipynb #8ee6eb3e
 class RunLog(Callback):
     "Write `history.csv` and `log.txt` of a run folder, a row and a line after each epoch"
     order = 56 # after `History`
@@ -445,8 +481,8 @@ class RunLog(Callback):
 
     def before_train(self):
         if self.written is not None: return
-        self.written = 0
-        self._log(describe(self.learn))
+        self.written = len(self.learn.history.rows) # none, unless an earlier run goes on
+        self._log(describe(self.learn)+(f', going on after epoch {self.written}' if self.written else ''))
 
     def after_epoch(self):
         rows = self.learn.history.rows
@@ -468,6 +504,69 @@ def read_history(
     if not path.is_file(): raise InputError(f'{path} is missing: give a run folder')
     num = lambda k,v: None if v=='' else int(v) if k in ('epoch','valid_correct','valid_n') else float(v)
     with path.open(newline='') as f: return [{k: num(k,v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
+
+# %% ../nbs/05_learner.ipynb #337be7c3
+def _cb_states(learn):
+    "Callbacks with a state of their own: ours through `state_dict`, fastai's trackers by the two numbers they hold"
+    for cb in learn.cbs:
+        if hasattr(type(cb), 'load_state_dict'): yield cb, cb.state_dict, cb.load_state_dict
+        elif hasattr(cb, 'best') and hasattr(cb, 'wait'): yield cb, lambda cb=cb: dict(best=float(cb.best), wait=cb.wait), lambda d,cb=cb: vars(cb).update(d)
+
+def _plain(o):
+    "`o` with Python's numbers for NumPy's, which a load that runs no code refuses"
+    if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
+    if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
+    return o.item() if isinstance(o, np.generic) else o
+
+def _state(learn):
+    np_state = np.random.get_state()
+    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=learn.opt.state_dict(),
+                scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
+                history={k: getattr(learn.history, k) for k in ('rows','lrs','moms')}, loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
+                rngs=dict(python=random.getstate(), numpy=[np_state[0], np_state[1].tolist(), *np_state[2:]], torch=torch.get_rng_state(),
+                          cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])))
+
+class Checkpoint(Callback):
+    "Write all that going on depends on to `path`, after each epoch"
+    order = 57 # after `RunLog`
+    def __init__(self,
+        path, # file, in a folder that exists
+        every:int=1, # epochs between checkpoints
+    ): self.path,self.every = Path(path),check_number('checkpoint_every', every, low=1, whole=True)
+    def after_epoch(self):
+        if hasattr(self.learn, 'lr_finder') or (self.epoch+1)%self.every: return
+        f = io.BytesIO()
+        torch.save(_state(self.learn), f)
+        write_atomic(self.path, f.getvalue())
+
+# %% ../nbs/05_learner.ipynb #f27d8c7e
+def _restore(learn, s):
+    learn.model.load_state_dict(s['model']); learn.opt.load_state_dict(s['opt'])
+    if s['scaler'] and getattr(learn, 'scaler', None): learn.scaler.load_state_dict(s['scaler'])
+    for cb,_,put in _cb_states(learn): put(s['cbs'][cb.name])
+    vars(learn.history).update(s['history'], fresh=False)
+    for dl,r in zip(learn.dls.loaders, s['loaders']): dl.rng.setstate(r)
+    r = s['rngs']
+    random.setstate(r['python']); np.random.set_state(tuple(r['numpy'])); torch.set_rng_state(r['torch'].cpu())
+    if r['cuda'] and len(r['cuda'])==torch.cuda.device_count(): torch.cuda.set_rng_state_all([o.cpu() for o in r['cuda']])
+
+@contextmanager
+def going_on(
+    learn:Learner, # built as it was for the run that was cut off
+    path, # what `Checkpoint` wrote
+): # yields the number of epochs that are done
+    "Let the next fit go on from a checkpoint; raises `InputError` for a file that is none, or of another run"
+    try: s = torch.load(path, map_location=learn.dls.device, weights_only=True)
+    except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start anew') from e
+    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): start anew') from e
+    if not isinstance(s, dict) or 'n_epoch' not in s: raise InputError(f'{path} is not a checkpoint of this package: start anew')
+    def do_fit():
+        if learn.n_epoch!=s['n_epoch']: raise InputError(f"the checkpoint is of a run of {s['n_epoch']} epochs, and this one is of {learn.n_epoch}: give the same number")
+        _restore(learn, s)
+        for learn.epoch in range(s['epoch'], learn.n_epoch): learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
+    learn._do_fit = do_fit
+    try: yield s['epoch']
+    finally: del learn._do_fit
 
 # %% ../nbs/05_learner.ipynb #1c6ef45a
 class _Stop(Callback):
