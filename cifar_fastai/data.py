@@ -6,14 +6,14 @@
 __all__ = ['Item', 'get_items', 'ItemImage', 'item_label', 'split_idxs', 'measure_stats', 'source_stats', 'CifarDL',
            'cifar_block', 'cifar_dls', 'pick_device']
 
-# %% ../nbs/03_data.ipynb #2c0c632a
+# %% ../nbs/03_data.ipynb #9b2c9b0a
 import random
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from .errors import InputError, check_number
-from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, IntToFloatTensor, L, Normalize, PILImage, TfmdDL, Transform,
-    TransformBlock, default_device, defaults, torch)
+from fastai.vision.all import (Categorize, CategoryBlock, DataBlock, DataLoaders, Datasets, IntToFloatTensor, L, Normalize, PILImage, TensorCategory, TensorImage, TfmdDL,
+    ToTensor, Transform, TransformBlock, default_device, defaults, patch, torch)
 from .sources import Source, fit_image, load_source, open_image
 from .augment import PolicyTransform, cifar10_mean, cifar10_std
 
@@ -105,7 +105,7 @@ def source_stats(
     "CIFAR-10's statistics if `source` is CIFAR-10, else those of its training images"
     return (cifar10_mean, cifar10_std) if source.is_cifar10 else measure_stats(source.x[~np.asarray(source.is_valid)])
 
-# %% ../nbs/03_data.ipynb #bbc40ab9
+# %% ../nbs/03_data.ipynb #12a0a30c
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
@@ -116,18 +116,48 @@ class CifarDL(TfmdDL):
     def create_batches(self, samps):
         if self.prebatched: return (yield from super().create_batches(samps))
         if self.dataset is not None: self.it = iter(self.dataset)
-        tfms = [t for t in self.after_item.fs if isinstance(t, PolicyTransform)]
+        tfms,mem = [t for t in self.after_item.fs if isinstance(t, PolicyTransform)],self._in_memory()
         for i,idxs in enumerate(self.chunkify(samps)):
             for t in tfms: t.reseed((self.epoch_seed, self.offs + i*self.num_workers))
+            if mem: yield self._array_batch(idxs, *mem); continue
             b = [o for o in map(self.do_item, idxs) if o is not None]
             if b: yield self.do_batch(b)
 
     def do_item(self, s):
         res = super().do_item(s)
-        if self.alternate is None or res is None: return res
+        return (res[0].flip(-1), *res[1:]) if res is not None and self._turned([s])[0] else res
+
+    def _turned(self, idxs):
+        "Which items to mirror in this epoch of alternating flips"
+        if self.alternate is None: return np.zeros(len(idxs), bool)
         seed,epoch = self.alternate
-        side = np.random.SeedSequence((seed, s)).generate_state(1)[0]%2
-        return (res[0].flip(-1), *res[1:]) if (side+epoch)%2 else res
+        return (np.random.default_rng(seed).integers(0, 2, len(self.dataset))[idxs]+epoch)%2==1
+
+# %% ../nbs/03_data.ipynb #ed9e6b4c
+@patch
+def _in_memory(self:CifarDL):
+    "Images, labels and policy where items are images of one source and see nothing but the policy; else None"
+    ds,kinds = self.dataset,lambda fs: [type(t) for t in fs if getattr(t, 'name', '')!='noop']
+    if type(ds) is not Datasets or len(ds.tls)!=2 or self.before_batch.fs or kinds(ds.tls[0].tfms.fs)!=[ItemImage] or kinds(self.after_item.fs) not in ([ToTensor], [PolicyTransform,ToTensor]): return
+    label = list(ds.tls[1].tfms.fs)
+    if len(label)!=2 or type(label[1]) is not Categorize or getattr(label[0], 'encodes', None) is None or label[0].name!='item_label': return
+    items = list(ds.items)
+    if not items or any(type(o) is not Item or o.source is not items[0].source for o in items): return
+    src,o2i = items[0].source,label[1].vocab.o2i
+    idxs = np.array([o.idx for o in items])
+    policy = self.after_item.fs[0].aug if len(self.after_item.fs)==2 and self.after_item.split_idx==0 else None
+    return src.x,idxs,np.array([o2i[v] for v in src.vocab])[src.y[idxs]],policy
+
+@patch
+def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
+    samps = list(samps)
+    xb = x[idxs[samps]]
+    if policy is not None:
+        for i,o in enumerate(xb): xb[i] = policy(image=o)['image']
+    turned = self._turned(samps)
+    if turned.any(): xb[turned] = xb[turned][:,:,::-1]
+    xb = torch.from_numpy(xb).permute(0,3,1,2).contiguous()
+    return TensorImage(xb),TensorCategory(torch.from_numpy(ys[samps]))
 
 # %% ../nbs/03_data.ipynb #5a3a2338
 def cifar_block(
