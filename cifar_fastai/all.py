@@ -6,5 +6,8 @@ from cifar_fastai.sources import *
 from cifar_fastai.augment import *
 from cifar_fastai.data import *
 from cifar_fastai.models import *
+from cifar_fastai.tricks import *
 from cifar_fastai.learner import *
+from cifar_fastai.diagnosis import *
 from cifar_fastai.recipes import *
+from cifar_fastai.bench import *

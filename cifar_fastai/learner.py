@@ -53,9 +53,12 @@ class DevicePrecision(MixedPrecision):
         if kind=='cuda': return super().before_fit()
         self.autocast,self.learn.scaler,self.scales = torch.autocast(kind, dtype=torch.bfloat16),torch.amp.GradScaler(kind, enabled=False),L()
 
-# %% ../nbs/05_learner.ipynb #605f1899
+# %% ../nbs/05_learner.ipynb #94b618e4
 class TorchOpt(OptimWrapper):
     "A PyTorch optimiser for fastai that decays no norm and no bias"
+    @property
+    def hypers(self): return [{k: v for k,v in h.items() if v is not None} for h in super().hypers] # TensorBoard takes numbers only
+
     def _set_hyper(self, k, v):
         super()._set_hyper(k, v)
         if k=='wd':
@@ -72,7 +75,7 @@ def decay_groups(
 opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov=True), dict(lr=0.1,  wd=5e-4)),
             adam =(partial(TorchOpt, opt=torch.optim.Adam),  dict(lr=1e-3, wd=0.)),
             adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)),
-            muon =(partial(TorchOpt, opt=Muon),              dict(lr=0.1,  wd=5e-4)))
+            muon =(partial(TorchOpt, opt=Muon),              dict(lr=0.05, wd=5e-4)))
 
 # %% ../nbs/05_learner.ipynb #cd8ba19e
 def _fmt(row):
@@ -539,7 +542,7 @@ class Checkpoint(Callback):
         torch.save(_state(self.learn), f)
         write_atomic(self.path, f.getvalue())
 
-# %% ../nbs/05_learner.ipynb #f27d8c7e
+# %% ../nbs/05_learner.ipynb #658090a3
 def _restore(learn, s):
     learn.model.load_state_dict(s['model']); learn.opt.load_state_dict(s['opt'])
     if s['scaler'] and getattr(learn, 'scaler', None): learn.scaler.load_state_dict(s['scaler'])

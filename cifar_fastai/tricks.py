@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['inits', 'ttas', 'whiten_stem', 'dirac_convs', 'zero_gamma', 'start_from', 'orthogonal', 'Muon', 'AlternatingFlip',
-           'ProgressiveSize', 'EMA', 'Lookahead', 'Penalty', 'ValidEvery', 'TTA']
+           'ProgressiveSize', 'EMA', 'LookaheadCallback', 'Penalty', 'ValidEvery', 'TTA']
 
 # %% ../nbs/04_tricks.ipynb #2dda8350
 from collections import namedtuple
@@ -73,15 +73,15 @@ def orthogonal(
         x = torch.addmm(x, torch.addmm(s, s, s, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(g)
 
-# %% ../nbs/04_tricks.ipynb #92d4b4cc
+# %% ../nbs/04_tricks.ipynb #3cbaf64b
 class Muon(torch.optim.Optimizer):
     "Muon for the kernels between stem and head, SGD with Nesterov momentum for everything else"
     def __init__(self,
         params, # tensors or parameter groups
-        lr:float=0.1, # rate of the SGD part
+        lr:float=0.05, # rate of the SGD part
         momentum:float=0.9, # of the SGD part; the kernels take `muon_momentum`
-        weight_decay:float=0., # decoupled for kernels, as in SGD for the rest
-        ratio:float=0.4, # rate of the kernels over `lr`
+        weight_decay:float=0., # of the SGD part; kernels are kept at their length instead
+        ratio:float=2., # rate of the kernels over `lr`
         muon_momentum:float=0.6, # of the kernels
     ):
         check_number('ratio', ratio, above=0); check_number('muon_momentum', muon_momentum, low=0, below=1)
@@ -105,7 +105,7 @@ class Muon(torch.optim.Optimizer):
         lr,m = g['lr']*g['ratio'],g['muon_momentum']
         buf.mul_(m).add_(grad)
         u = orthogonal(grad.add(buf, alpha=m).flatten(1))
-        p.mul_(1-lr*g['weight_decay']).add_(u.view_as(p), alpha=-lr*max(1, u.shape[0]/u.shape[1])**0.5)
+        p.mul_(len(p)**0.5/(p.norm()+1e-7)).add_(u.view_as(p), alpha=-lr)
 
 # %% ../nbs/04_tricks.ipynb #39af13e8
 class AlternatingFlip(Callback):
@@ -157,8 +157,8 @@ class EMA(Callback):
     def state_dict(self): return self.avg.state_dict()
     def load_state_dict(self, sd): self.avg.load_state_dict(sd)
 
-# %% ../nbs/04_tricks.ipynb #7372cdb0
-class Lookahead(Callback):
+# %% ../nbs/04_tricks.ipynb #6bfe8179
+class LookaheadCallback(Callback):
     "Every `k` steps, pull the weights back to a slow copy that follows them; the last step takes the copy as it is"
     order,name = 15,'lookahead'
     def __init__(self,

@@ -32,7 +32,13 @@ options = [('--bs 0', 'bs is 0'), ('--bs -4', 'bs is -4'), ('--bs 1000', 'only 2
     ('--epochs two', "'two'"), ('--lr -0.1', 'lr is -0.1'), ('--lr 0', 'lr is 0'), ('--lr nan', 'lr is nan'), ('--lr inf', 'lr is inf'), ('--lr fast', "'fast'"), ('--wd -1', 'wd is -1'),
     ('--policy flp', "unknown policy 'flp'"), ('--arch resnet19', "unknown architecture 'resnet19'"), ('--opt sdg', "did you mean 'sgd'"), ('--sched cosine', "unknown schedule 'cosine'"),
     ('--valid 1.5', 'valid is 1.5'), ('--valid -1', 'valid is -1'), ('--valid tset', "'tset'"), ('--label-smoothing 1', 'label_smoothing is 1'), ('--precision half', "unknown precision 'half'"),
-    ('--precision fp16 --device cpu', "'fp16'"), ('--device cuda:77', "'cuda:77'"), ('--device gpu', "'gpu'"), ('--seed -1', 'seed is -1'), ('--workers -1', 'workers is -1'), ('--nonsense', '--nonsense')]
+    ('--precision fp16 --device cpu', "'fp16'"), ('--device cuda:77', "'cuda:77'"), ('--device gpu', "'gpu'"), ('--seed -1', 'seed is -1'), ('--workers -1', 'workers is -1'), ('--nonsense', '--nonsense'),
+    ('--recipe plian', "did you mean 'plain'"), ('--recipe nowhere.json', 'nowhere.json'), ('--mixup -1', 'mixup is -1'), ('--mixup 1 --cutmix 1', 'use one of them'), ('--sizes 4', 'sizes is 4'), ('--sizes big', "'big'"),
+    ('--early-stop 3', 'by the test images'), ('--alternate', 'alternate is on'), ('--ema 1', 'ema is 1'), ('--tta seven', "unknown test-time augmentation 'seven'"), ('--start wite', "did you mean 'whiten'"),
+    ('--sched-kw speed=3', "has 'speed'"), ('--sched-kw pct_start=2', 'pct_start is 2'), ('--sched-kw pct_start', "'pct_start'"), ('--sched none --sched-kw div=3', 'takes no options'), ('--model-kw depth=3', "'depth'"),
+    ('--model-kw width=0', 'width is 0'), ('--opt-kw speed=3', 'refuses'), ('--find-kw steps=3 --lr find', "has 'steps'"), ('--lr find --find-kw num_it=3', 'num_it is 3'), ('--policy crop99', 'crop takes 1 to 31 pixels'),
+    ('--grad-clip 0', 'grad_clip is 0'), ('--l1 -1', 'l1 is -1'), ('--valid-every 0', 'valid_every is 0'), ('--checkpoint-every -1', 'checkpoint_every is -1'), ('--resume nowhere --epochs 3', '--resume'),
+    ('--sched plateau --sched-kw monitor=valid_loss', 'by the test images')]
 
 def one_line(capsys, f, argv, expect):
     try: code = f(argv)

@@ -20,8 +20,8 @@ def cell(c):
     src = ''.join(c.source)
     if src.startswith('#| hide'): return ''
     if c.cell_type=='markdown': return src
-    src = '\n'.join(l for l in src.splitlines() if not l.startswith('#|'))
-    return '\n\n'.join([f'```python\n{src}\n```', *filter(None, map(output, c.get('outputs', [])))])
+    shown = [] if '#| echo: false' in src else ['```python\n'+'\n'.join(l for l in src.splitlines() if not l.startswith('#|'))+'\n```']
+    return '\n\n'.join([*shown, *filter(None, map(output, c.get('outputs', [])))])
 
 def readme():
     nb = read_nb(root/'nbs/index.ipynb')
