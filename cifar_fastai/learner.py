@@ -95,13 +95,13 @@ def log_line(
 
 _head = ['epoch','lr','train loss','train acc','valid loss','valid acc','correct','seconds','img/s']
 
-# %% ../nbs/05_learner.ipynb #901f9f1d
+# %% ../nbs/05_learner.ipynb #82a166ae
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
     def __init__(self,
         say=print, # gets the plain lines
-    ): self.say,self.rows,self.lrs,self.moms,self.counts,self.muted = say,[],[],[],None,False
+    ): self.say,self.rows,self.lrs,self.momenta,self.counts,self.muted = say,[],[],[],None,False
 
     def before_fit(self):
         if not self.muted: self.old_logger,self.shown = self.learn.logger,self.learn.logger is not noop
@@ -111,7 +111,7 @@ class History(Callback):
 
     def before_train(self):
         if self.fresh and not hasattr(self.learn, 'lr_finder'):
-            self.rows,self.lrs,self.moms,self.fresh = [],[],[],False
+            self.rows,self.lrs,self.momenta,self.fresh = [],[],[],False
             if self.shown: self.say(describe(self.learn))
         self.first = len(self.lrs)
 
@@ -132,7 +132,7 @@ class History(Callback):
     def after_batch(self):
         if not self.training or hasattr(self.learn, 'lr_finder'): return
         h = self.opt.hypers[-1]
-        self.lrs.append(float(h['lr'])); self.moms.append(float(h.get('mom', 0)))
+        self.lrs.append(float(h['lr'])); self.momenta.append(float(h.get('mom', 0)))
 
     def after_train(self):
         self._sync()
@@ -508,7 +508,7 @@ def read_history(
     num = lambda k,v: None if v=='' else int(v) if k in ('epoch','valid_correct','valid_n') else float(v)
     with path.open(newline='') as f: return [{k: num(k,v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
 
-# %% ../nbs/05_learner.ipynb #337be7c3
+# %% ../nbs/05_learner.ipynb #2e548d81
 def _cb_states(learn):
     "Callbacks with a state of their own: ours through `state_dict`, fastai's trackers by the two numbers they hold"
     for cb in learn.cbs:
@@ -525,7 +525,7 @@ def _state(learn):
     np_state = np.random.get_state()
     return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=learn.opt.state_dict(),
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
-                history={k: getattr(learn.history, k) for k in ('rows','lrs','moms')}, loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
+                history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
                 rngs=dict(python=random.getstate(), numpy=[np_state[0], np_state[1].tolist(), *np_state[2:]], torch=torch.get_rng_state(),
                           cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])))
 
