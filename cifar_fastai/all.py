@@ -1,6 +1,7 @@
 """What a notebook needs: `from cifar_fastai.all import *`, as with `fastai.vision.all`"""
 from fastai.vision.all import *
 from cifar_fastai.errors import *
+from cifar_fastai.files import *
 from cifar_fastai.shapes import *
 from cifar_fastai.sources import *
 from cifar_fastai.augment import *

@@ -12,10 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from .errors import InputError, check_number
+from .files import write_atomic
 from .sources import load_source
-from .learner import read_history, write_atomic
+from .learner import read_history
 from .recipes import Recipe, get_recipe, recipes, resume, train
-from .diagnosis import diagnose, plot_runs
+from .diagnosis import plot_runs
 
 # %% ../nbs/09_bench.ipynb #dbde4b8e
 def _same_run(path, recipe, src):
@@ -94,7 +95,7 @@ def run_seeds(
     write_atomic(path, json.dumps(rec, indent=1)+'\n')
     return path
 
-# %% ../nbs/09_bench.ipynb #9cb62edb
+# %% ../nbs/09_bench.ipynb #a657cc79
 reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each write-up printed it
 
 def read_records(
@@ -112,7 +113,7 @@ def results_table(
     "The records of a folder as a table: mean and standard deviation of the final epochs"
     pm = lambda m,s: f'{100*m:.2f}'+(f' ± {100*s:.2f}' if s is not None else '')
     rows = []
-    for r in read_records(folder):
+    for r in (o for o in read_records(folder) if o['validated_on']=='test images'):
         nm,hw = r['recipe']['name'],r['seeds'][0]
         rows.append(f"| {nm} | {r['source']['name']}, {r['source']['n_train']:,} | {r['recipe']['epochs']} | {r['n_seeds']} | {pm(r['mean'], r['std'])} | {pm(*r['tta']['mirror']) if 'mirror' in r['tta'] else ''} | "
                     f"{pm(*r['tta']['six']) if 'six' in r['tta'] else ''} | {f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else ''} | {'yes' if r['full'] else 'no'} | {np.mean([o['seconds'] for o in r['seeds']]):.0f} s, {hw['hardware']}, {hw['precision']} |")

@@ -6,7 +6,7 @@
 __all__ = ['benches', 'commands', 'cifar_train', 'cifar_lr_find', 'cifar_bench', 'main']
 
 # %% ../nbs/10_cli.ipynb #4f06f9b1
-import argparse, os, sys
+import argparse, sys
 
 # %% ../nbs/10_cli.ipynb #879b2223
 class _Parser(argparse.ArgumentParser):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
            'History', 'describe', 'cifar_learner', 'LRSuggestions', 'find_lr', 'linear_cycle', 'plot_history',
-           'plot_lr', 'write_atomic', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
-           'Checkpoint', 'going_on', 'stoppable']
+           'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
+           'stoppable']
 
 # %% ../nbs/05_learner.ipynb #3d0b9f5c
 import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, check_number, one_of
+from .files import write_atomic
 from fastai.vision.all import (Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save
@@ -398,20 +399,6 @@ def plot_lr(
     return ax
 
 # %% ../nbs/05_learner.ipynb #b1f8dd50
-def write_atomic(
-    path, # file to write
-    data, # bytes or text
-):
-    "Write a file whole or not at all"
-    path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with tmp.open('wb') as f:
-            f.write(data.encode() if isinstance(data, str) else data)
-            f.flush(); os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
 def save_network(
     model:ResNet, # the network
     path, # folder, made if it is missing

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, check_number, one_of
+from .files import write_atomic
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, set_seed
 from .sources import load_source
 from .augment import make_policy
@@ -20,7 +21,7 @@ from .data import cifar_dls, source_stats
 from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
 from .learner import (Checkpoint, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plot_history, plot_lr, read_history,
-    save_network, schedules, stoppable, write_atomic)
+    save_network, schedules, stoppable)
 from .diagnosis import diagnose
 
 # %% ../nbs/06_recipes.ipynb #e5e14a45

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from fastcore.xtras import Config
 
 from .errors import InputError, check_number, one_of
+from .files import data_home
 
 # %% ../nbs/00_shapes.ipynb #36a7d0a4
 _difficulty = dict(
@@ -141,11 +141,6 @@ def draw_shape(
     return _draw(cls, np.random.RandomState(seed), size, upto)
 
 # %% ../nbs/00_shapes.ipynb #7aaf5da1
-def _data_home():
-    "fastai's data folder, as `fastai_path('data')` gives it; importing fastai for it would take seconds"
-    dirs = dict(data='data', archive='archive', storage='tmp', model='models')
-    return Config(Path(os.getenv('FASTAI_HOME', '~/.fastai')), 'config.ini', create=dirs).path('data')
-
 def _holds(path, want):
     "Does `path` hold a whole set made with the arguments `want`?"
     try: info = dict(json.loads((path/'shapes10.json').read_text()))
@@ -189,7 +184,7 @@ def shapes10(
         check_number(k, v, low=lo, high=hi, whole=True)
     want = dict(version=_version, n_train=int(n_train), n_test=int(n_test), seed=int(seed), size=int(size), difficulty=_difficulty)
     want = json.loads(json.dumps({**want, 'classes':shapes10_classes})) # tuples become lists, as in the file
-    if path is None: path = _data_home()/f'shapes10-v{_version}-{n_train}-{n_test}-s{seed}-{size}'
+    if path is None: path = data_home()/f'shapes10-v{_version}-{n_train}-{n_test}-s{seed}-{size}'
     path = Path(path).expanduser().resolve()
     if _holds(path, want): return path
     if path.is_file() or (path.is_dir() and any(path.iterdir())):

@@ -6,15 +6,15 @@
 __all__ = ['cifar10_vocab', 'Source', 'open_image', 'fit_image', 'load_source']
 
 # %% ../nbs/01_sources.ipynb #d810ce88
-import gzip, hashlib, io, json, os, pickle, re, secrets, sys, tarfile, zlib
+import gzip, hashlib, io, json, os, pickle, re, sys, tarfile, zlib
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from fastcore.imports import in_notebook
 from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import InputError, check_number
+from .files import data_home, write_atomic
 
 # %% ../nbs/01_sources.ipynb #016689b3
 cifar10_vocab = ('airplane','automobile','bird','cat','deer','dog','frog','horse','ship','truck')
@@ -310,31 +310,17 @@ def _read_batches(path, size, check_md5):
         valid=[int(o=='test_batch') for o,(_,y) in zip(_batch_names,parts) for _ in y], resized=[len(x),(32,32),(32,32)] if size!=32 else None, bad=[])
 
 # %% ../nbs/01_sources.ipynb #3a934773
-def _fastai_data():
-    "fastai's data folder, as its `config.ini` has it; importing fastai to ask for it would take longer than loading CIFAR-10"
-    home,cfg = Path(os.getenv('FASTAI_HOME') or '~/.fastai').expanduser().absolute(), ConfigParser()
-    cfg.read(home/'config.ini', encoding='utf8')
-    return home/cfg.get('DEFAULT', 'data', fallback='data')
-
 def _cache_file(path, size):
     path = path.resolve()
-    return _fastai_data()/'cifar_fastai-cache'/f'{path.name}-{_sha(str(path), str(size))[:12]}.npy'
-
-def _replace(f, write):
-    "Write file `f` whole or not at all"
-    tmp = f.with_name(f'{f.name}.{secrets.token_hex(4)}.tmp')
-    try:
-        with open(tmp,'wb') as h: write(h)
-        os.replace(tmp, f)
-    finally: tmp.unlink(missing_ok=True)
+    return data_home()/'cifar_fastai-cache'/f'{path.name}-{_sha(str(path), str(size))[:12]}.npy'
 
 def _save_cache(f, raw, sig):
     "Keep `raw`, read from files with signature `sig`; the json goes last and vouches for the array"
     f.parent.mkdir(parents=True, exist_ok=True)
     raw['x_sha'] = _sha(raw['x'])
     meta = json.dumps({**raw, 'x':None, 'sig':sig})
-    _replace(f, lambda h: np.save(h, raw['x']))
-    _replace(f.with_suffix('.json'), lambda h: h.write(f'{_sha(meta)}\n{meta}'.encode()))
+    write_atomic(f, lambda h: np.save(h, raw['x']))
+    write_atomic(f.with_suffix('.json'), f'{_sha(meta)}\n{meta}')
 
 def _load_cache(f, sig):
     "What `_save_cache` kept in `f` for `sig`; None if there is nothing for it, an error if it is damaged"
@@ -356,9 +342,9 @@ def _cifar10(say):
     if env=='shapes10' or env and Path(env).expanduser().exists(): return _find(env if env=='shapes10' else Path(env), say)
     if env: raise InputError(f'CIFAR_FASTAI_DATA is {env!r}, where nothing is: set it to a copy of CIFAR-10, or unset it to download one')
     for o in ('cifar10', 'cifar-10-batches-py', 'cifar-10-python.tar.gz'):
-        if (_fastai_data()/o).exists(): return _fastai_data()/o
+        if (data_home()/o).exists(): return data_home()/o
     from fastai.data.external import URLs, fastai_path, untar_data
-    say(f'no CIFAR-10 in {_short(_fastai_data())} yet: downloading {URLs.CIFAR}')
+    say(f'no CIFAR-10 in {_short(data_home())} yet: downloading {URLs.CIFAR}')
     try: return untar_data(URLs.CIFAR)
     except Exception as e: raise InputError(f'cannot download CIFAR-10 ({_why(e)}): {_copy}') from None
     finally: (fastai_path('archive')/'cifar10.tgz.part').unlink(missing_ok=True)

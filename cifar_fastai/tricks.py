@@ -58,20 +58,22 @@ def start_from(
         inits[one_of('start', nm, inits)](model, xb)
     return model
 
-# %% ../nbs/04_tricks.ipynb #2474fd67
+# %% ../nbs/04_tricks.ipynb #e7ae91d3
 def orthogonal(
     g:torch.Tensor, # matrix
     steps:int=5, # of the Newton-Schulz iteration
 ) -> torch.Tensor: # same shape; singular values about 0.7 to 1.2
-    "The nearest matrix to `g` with (nearly) equal singular values, in bf16 on a GPU"
+    "A matrix with the singular vectors of `g` and (nearly) equal singular values"
     a,b,c = 3.4445,-4.7750,2.0315
-    x = g.bfloat16() if g.is_cuda else g.float()
-    x = x/(x.norm()+1e-7)
+    x = g.float()/(g.norm()+1e-7)
     if tall:=len(x)>x.shape[1]: x = x.T
-    for _ in range(steps):
-        s = x@x.T
-        x = torch.addmm(x, torch.addmm(s, s, s, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(g)
+    s,p = x@x.T,torch.eye(len(x), device=x.device)
+    for i in range(steps):
+        q = torch.addmm(s, s, s, beta=b, alpha=c)
+        q.diagonal().add_(a)
+        p = q@p
+        if i<steps-1: s = q@s@q
+    return (p@x if not tall else (p@x).T).to(g)
 
 # %% ../nbs/04_tricks.ipynb #3cbaf64b
 class Muon(torch.optim.Optimizer):
@@ -130,14 +132,7 @@ class ProgressiveSize(Callback):
             x = F.interpolate(self.x.as_subclass(torch.Tensor), (s,s), mode='bilinear', antialias=True, align_corners=False)
             self.learn.xb = (x.contiguous(memory_format=torch.channels_last).as_subclass(type(self.x)),)
 
-# %% ../nbs/04_tricks.ipynb #e99097c0
-def _warm_ema(decay):
-    "A `multi_avg_fn` for `AveragedModel` whose memory grows with the steps"
-    def f(avg, new, n):
-        if not avg[0].is_floating_point(): return torch._foreach_copy_(avg, new)
-        torch._foreach_lerp_(avg, new, float(1-min(decay, (1+n)/(10+n))))
-    return f
-
+# %% ../nbs/04_tricks.ipynb #aa44139a
 class EMA(Callback):
     "Validate, and end, with an exponential moving average of the weights and the norms' statistics"
     order,name = -15,'ema' # before the mode is set
@@ -145,17 +140,24 @@ class EMA(Callback):
         decay:float=0.99, # share of the old average kept at each step, 0 < decay < 1
     ): self.decay = check_number('decay', decay, above=0, below=1)
 
-    def before_fit(self): self.avg,self.live = AveragedModel(self.learn.model, multi_avg_fn=_warm_ema(self.decay), use_buffers=True),None
-    def after_step(self): self.avg.update_parameters(self.learn.model)
+    def _average(self, avg, new, _):
+        if not avg[0].is_floating_point(): return torch._foreach_copy_(avg, new)
+        torch._foreach_lerp_(avg, new, 1-min(self.decay, (1+self.n)/(10+self.n)))
+
+    def before_fit(self): self.avg,self.live,self.n = AveragedModel(self.learn.model, multi_avg_fn=self._average, use_buffers=True),None,0
+    def after_step(self):
+        self.avg.update_parameters(self.learn.model)
+        self.n += 1
+
     def before_validate(self): self.live,self.learn.model = self.learn.model,self.avg.module
     def after_validate(self):
         if self.live is not None: self.live,self.learn.model = None,self.live.eval()
     def after_fit(self):
         self.after_validate()
-        if self.avg.n_averaged: self.learn.model.load_state_dict(self.avg.module.state_dict())
+        if self.n: self.learn.model.load_state_dict(self.avg.module.state_dict())
 
-    def state_dict(self): return self.avg.state_dict()
-    def load_state_dict(self, sd): self.avg.load_state_dict(sd)
+    def state_dict(self): return dict(avg=self.avg.state_dict(), n=self.n)
+    def load_state_dict(self, sd): self.n = sd['n']; self.avg.load_state_dict(sd['avg'])
 
 # %% ../nbs/04_tricks.ipynb #6bfe8179
 class LookaheadCallback(Callback):

@@ -27,9 +27,18 @@ def test_run_folder_of_a_stopped_run(source, tmp_path):
     assert (m['completed'],m['epochs_done'])==(False,1) and len(read_history(run))==1
     load_network(run)
 
-def test_command_says_so(data_dir, tmp_path, capsys, monkeypatch):
+def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     import cifar_fastai.recipes as recipes
-    monkeypatch.setattr(recipes, 'cifar_learner', lambda *a, cbs=None, **kw: cifar_learner(*a, **{**kw, 'cbs': PressCtrlC(5), 'model_kw': dict(width=8)}))
-    code = cifar_train(['--source', str(data_dir), '--bs', '50', '--epochs', '3', '--device', 'cpu', '--run-dir', str(tmp_path/'run')])
+    argv = ['--source', str(data_dir), '--bs', '50', '--epochs', '3', '--model-kw', 'width=8', '--ema', '0.9', '--device', 'cpu']
+    sha = lambda run: json.loads((run/'model.json').read_text())['weights_sha256']
+    assert cifar_train([*argv, '--run-dir', str(tmp_path/'whole')])==0
+    monkeypatch.setattr(recipes, 'cifar_learner', lambda *a, **kw: cifar_learner(*a, **{**kw, 'cbs': PressCtrlC(5)}))
+    capsys.readouterr()
+    code = cifar_train([*argv, '--run-dir', str(tmp_path/'run')])
     out,err = capsys.readouterr()
-    assert code==130 and err=='cifar-train: stopped after 1 of 3 epochs\n' and f"run folder: {tmp_path/'run'}" in out
+    assert code==130 and err==f"cifar-train: stopped after 1 of 3 epochs; go on with --resume {tmp_path/'run'}\n" and f"run folder: {tmp_path/'run'}" in out
+    monkeypatch.undo()
+    assert cifar_train(['--resume', str(tmp_path/'run'), '--device', 'cpu'])==0
+    assert sha(tmp_path/'run')==sha(tmp_path/'whole')
+    same = lambda run: [{k: v for k,v in r.items() if k not in ('seconds','img_per_s')} for r in read_history(run)]
+    assert same(tmp_path/'run')==same(tmp_path/'whole')

@@ -77,3 +77,7 @@ def test_public_functions_are_documented():
             if inspect.isfunction(o):
                 lacking = [k for k,v in docments(o).items() if v is None and k not in ('return','kwargs')]
                 assert not lacking, f'{f.stem}.{n}: no docment for {lacking}'
+
+def test_results_table_is_made_from_the_records():
+    from cifar_fastai.bench import results_table
+    assert results_table(root/'results') in (root/'README.md').read_text()
