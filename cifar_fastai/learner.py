@@ -121,7 +121,7 @@ class History(Callback):
         n,y,s = len(self.yb[0]),self.yb[0],self.sums.setdefault('train' if self.training else 'valid', [0,0,0])
         with torch.no_grad():
             right = self.pred.argmax(1)==y
-            s[0],s[1],s[2] = s[0]+self.loss.detach().float()*n, s[1]+right.sum(), s[2]+n
+            s[0],s[1],s[2] = s[0]+self.loss.detach().float().mean()*n, s[1]+right.sum(), s[2]+n
             if self.training: return
             if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
             self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
