@@ -12,4 +12,5 @@ from cifar_fastai.learner import *
 from cifar_fastai.diagnosis import *
 from cifar_fastai.recipes import *
 from cifar_fastai.interpret import *
+from cifar_fastai.cam import *
 from cifar_fastai.bench import *
