@@ -53,10 +53,12 @@ def mean_std(
     xs = np.asarray(list(xs), float)
     return float(xs.mean()),float(xs.std(ddof=1)) if len(xs)>1 else None,len(xs)
 
+_harmless = ('seed','precision','valid_every','tta') # fields that leave a recipe what it is
+
 def _label(base, changed):
     "A file name for a recipe with changes"
     part = lambda k,v: f'{k}-'+('_'.join(f'{a}-{b}' for a,b in v.items()) if isinstance(v, dict) else 'x'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v))
-    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in ('seed','precision'))]).replace('/','_').replace(' ','')
+    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in _harmless)]).replace('/','_').replace(' ','')
 
 def _seed_record(path):
     m,rows = json.loads((path/'metrics.json').read_text()),read_history(path)
@@ -87,7 +89,7 @@ def run_seeds(
     c = json.loads((paths[0]/'config.json').read_text())
     tta = {k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}
     mean,std,n = mean_std(o['acc'] for o in recs)
-    full = r.n_train is None and r.valid=='test' and r.name in recipes and r.epochs==recipes[r.name].epochs and r.model_kw==recipes[r.name].model_kw
+    full = r.n_train is None and r.valid=='test' and not set(changes or {})-set(_harmless)
     rec = dict(label=label, recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes or {}, full=full, reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images',
                source={k: c['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command, versions=c['versions'], mean=mean, std=std, n_seeds=n, tta=tta, seeds=recs)
     path = Path(out)/f'{label}.json'
