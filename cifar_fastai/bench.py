@@ -166,6 +166,7 @@ def _effects_record(base, every, accs, secs, config, command):
         rows[k] = dict(changes=kw, acc=accs[k], seconds=secs[k], effect=float(d.mean()), se=float(d.std(ddof=1)/np.sqrt(n)) if n>1 and k!='base' else None)
     return dict(base=asdict(base), rows=rows, command=command, source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, hardware=config['hardware'], precision=config['precision'], versions=config['versions'])
 
+# %% ../nbs/09_bench.ipynb #d020a72d
 def effects_table(
     rec, # what `effects` gave, or its file
 ) -> str: # Markdown

@@ -32,6 +32,7 @@ _options.__name__ = 'NAME=VALUE'
 def _sizes(s): return [int(o) for o in s.split(',')]
 _sizes.__name__ = 'list of pixels'
 
+# %% ../nbs/10_cli.ipynb #b28370f5
 _recipe_options = (
     ('--arch',      str,                'NAME', "network: resnet18 or resnet34 (default resnet18)"),
     ('--model-kw',  _options,           'K=V',  "options of the network: norm, last_stride, dropout, width"),
@@ -64,6 +65,7 @@ _recipe_options = (
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
     ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
 
+# %% ../nbs/10_cli.ipynb #a4aac1c0
 def _parser(prog, description, skip=()):
     "A parser with the options of a recipe, source and device"
     p = _Parser(prog, description)
@@ -207,6 +209,7 @@ def _bench_effects(argv):
                                     device=args.device, workers=args.workers)))
     return _guarded('cifar-bench effects', run)
 
+# %% ../nbs/10_cli.ipynb #d90ee0b5
 def _bench_table(argv):
     p = _Parser('cifar-bench table', 'Print the results table from the records of a folder.')
     p.add_argument('folder', nargs='?', default='results', help='where the records are (default results)')

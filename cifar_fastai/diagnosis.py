@@ -56,7 +56,7 @@ def _facts(rows, level):
     last = both[-1]
     gap,gain,low = 100*(last['train_acc']-last['valid_acc']),_late_gain(both),min(both, key=lambda r: r['valid_loss'])
     rising = low['epoch'] if last['valid_loss']>=1.05*low['valid_loss'] and low is not last else None
-    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if gap<=0 and gain>1 else 'well balanced'
+    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if gain>1 else 'well balanced'
     return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=_parting(both), loss_rises_from=rising, late_gain=gain,
                 level=level, first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=level), None))
 

@@ -135,16 +135,18 @@ class History(Callback):
         h = self.opt.hypers[-1]
         self.lrs.append(float(h['lr'])); self.momenta.append(float(h.get('mom', 0)))
 
-    def after_train(self):
-        self._sync()
-        self.train_s = time.perf_counter()-self.start
-
-    def _sync(self):
-        for s in self.sums.values(): s[0],s[1] = float(s[0]),int(s[1])
-
     def after_fit(self): self.learn.logger,self.muted = self.old_logger,False
 
 # %% ../nbs/05_learner.ipynb #fa531405
+@patch
+def _sync(self:History):
+    for s in self.sums.values(): s[0],s[1] = float(s[0]),int(s[1])
+
+@patch
+def after_train(self:History):
+    self._sync()
+    self.train_s = time.perf_counter()-self.start
+
 @patch
 def after_epoch(self:History):
     if 'train' not in self.sums or hasattr(self.learn, 'lr_finder') or self.fresh: return
@@ -191,6 +193,7 @@ def _with_options(opt, kw):
     except (TypeError, ValueError) as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
     return opt
 
+# %% ../nbs/05_learner.ipynb #5326b85e
 def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own

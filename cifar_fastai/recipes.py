@@ -93,6 +93,7 @@ def _check(r):
     _check_pairs(r)
     _callbacks(r)
 
+# %% ../nbs/06_recipes.ipynb #2cc14bc4
 _cycle = ('pct_start','div','div_final','moms')
 _options = dict(one_cycle=_cycle, linear=_cycle, plateau=('monitor','patience','factor','min_lr'), constant=(), none=(), find_kw=('start_lr','end_lr','num_it','chosen'))
 _option_ranges = dict(pct_start=dict(above=0, below=1), div=dict(above=0), div_final=dict(above=0), patience=_whole, factor=dict(above=1), min_lr=_positive)
@@ -171,7 +172,7 @@ def make_recipe(
 
 def get_recipe(
     recipe=None, # a name in `recipes`, a JSON file, a `Recipe`, or None for `Recipe()`
-    **changes # fields that differ; options by name are added to those of the recipe
+    **kwargs # fields that differ; options by name are added to those of the recipe
 ) -> Recipe:
     "The recipe of a name or a file, with changes"
     if isinstance(recipe, Recipe): r = recipe
@@ -185,8 +186,8 @@ def get_recipe(
         r = make_recipe(d)
     d = asdict(r)
     for k,kw in (('sched','sched_kw'), ('opt','opt_kw')):
-        if changes.get(k, d[k])!=d[k]: d[kw] = {} # another schedule has other options
-    merged = {k: {**d[k], **v} if isinstance(v, dict) and isinstance(d.get(k), dict) else v for k,v in changes.items()}
+        if kwargs.get(k, d[k])!=d[k]: d[kw] = {} # another schedule has other options
+    merged = {k: {**d[k], **v} if isinstance(v, dict) and isinstance(d.get(k), dict) else v for k,v in kwargs.items()}
     return make_recipe({**d, **merged})
 
 # %% ../nbs/06_recipes.ipynb #3867a964
