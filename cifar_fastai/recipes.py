@@ -236,6 +236,8 @@ def finish_run(
     path,src,hist = Path(path),learn.dls.source,learn.history
     save_network(learn.model, path, learn.dls.vocab, source_stats(src), src.size)
     rows,final = hist.rows,hist.rows[-1] if hist.rows else {}
+    if 'valid_acc' in final and hist.by_class is None: # cut off after the last epoch
+        with learn.no_bar(), learn.no_logging(): learn.validate()
     by_class = dict(zip(learn.dls.vocab, hist.by_class)) if 'valid_acc' in final and hist.by_class else None
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
     if by_class: res['by_class'] = by_class
