@@ -22,7 +22,7 @@ cifar10_std  = (0.2470, 0.2435, 0.2616) # over all pixels; (0.2023, 0.1994, 0.20
 cifar10_fill = tuple(round(255*o) for o in cifar10_mean)
 
 # %% ../nbs/02_augment.ipynb #84c545f4
-def _crop(size): return [A.Pad(padding=size//8, fill=0), A.RandomCrop(size, size)]
+def _crop(n, size, **kw): return [A.Pad(padding=n, fill=0, **kw), A.RandomCrop(size, size)]
 
 def _cutout(n, fill, p): return A.CoarseDropout(num_holes_range=(1,1), hole_height_range=(n,n), hole_width_range=(n,n), fill=fill, p=p)
 
@@ -33,17 +33,17 @@ def _r4(size, fill):
 policies = dict(
     none             = lambda size,fill: [],
     flip             = lambda size,fill: [A.HorizontalFlip(p=0.5)],
-    crop_flip        = lambda size,fill: [*_crop(size), A.HorizontalFlip(p=0.5)],
-    crop_flip_cutout = lambda size,fill: [*_crop(size), A.HorizontalFlip(p=0.5), _cutout(size//2, fill, p=1.)],
-    r3               = lambda size,fill: [A.Rotate(limit=(-5,5), fill=fill, p=1.), *_crop(size), _cutout(size//2, fill, p=0.5)],
+    crop_flip        = lambda size,fill: [*_crop(size//8, size), A.HorizontalFlip(p=0.5)],
+    crop_flip_cutout = lambda size,fill: [*_crop(size//8, size), A.HorizontalFlip(p=0.5), _cutout(size//2, fill, p=1.)],
+    r3               = lambda size,fill: [A.Rotate(limit=(-5,5), fill=fill, p=1.), *_crop(size//8, size), _cutout(size//2, fill, p=0.5)],
     r4               = _r4,
-    r5               = lambda size,fill: [*_crop(size), _cutout(size//2, fill, p=0.5)])
+    r5               = lambda size,fill: [*_crop(size//8, size), _cutout(size//2, fill, p=0.5)])
 
 # %% ../nbs/02_augment.ipynb #7606da1e
 _pieces = dict( # of a policy given by its pieces: each takes a number of pixels
     flip      = (None, lambda n,size,fill: [A.HorizontalFlip(p=0.5)]),
-    crop      = (4,    lambda n,size,fill: [A.Pad(padding=n, fill=0), A.RandomCrop(size, size)]),
-    translate = (2,    lambda n,size,fill: [A.Pad(padding=n, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(size, size)]),
+    crop      = (4,    lambda n,size,fill: _crop(n, size)),
+    translate = (2,    lambda n,size,fill: _crop(n, size, border_mode=cv2.BORDER_REFLECT_101)),
     cutout    = (8,    lambda n,size,fill: [_cutout(n, fill, p=1.)]))
 
 def _by_pieces(policy, size, fill):

@@ -8,6 +8,7 @@ __all__ = ['Item', 'get_items', 'ItemImage', 'item_label', 'split_idxs', 'measur
 
 # %% ../nbs/03_data.ipynb #9b2c9b0a
 import random
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -106,6 +107,9 @@ def source_stats(
     return (cifar10_mean, cifar10_std) if source.is_cifar10 else measure_stats(source.x[~np.asarray(source.is_valid)])
 
 # %% ../nbs/03_data.ipynb #12a0a30c
+@lru_cache(maxsize=2)
+def _sides(seed, n): return np.random.default_rng(seed).integers(0, 2, n) # of alternating flips, in the first epoch
+
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
@@ -131,7 +135,7 @@ class CifarDL(TfmdDL):
         "Which items to mirror in this epoch of alternating flips"
         if self.alternate is None: return np.zeros(len(idxs), bool)
         seed,epoch = self.alternate
-        return (np.random.default_rng(seed).integers(0, 2, len(self.dataset))[idxs]+epoch)%2==1
+        return (_sides(seed, len(self.dataset))[idxs]+epoch)%2==1
 
 # %% ../nbs/03_data.ipynb #ed9e6b4c
 @patch

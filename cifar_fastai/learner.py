@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
-           'History', 'describe', 'cifar_learner', 'LRSuggestions', 'find_lr', 'linear_cycle', 'plot_history',
-           'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
-           'stoppable']
+           'History', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr', 'linear_cycle',
+           'plot_history', 'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
+           'Checkpoint', 'going_on', 'stoppable']
 
 # %% ../nbs/05_learner.ipynb #3d0b9f5c
 import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
@@ -240,27 +240,36 @@ def cifar_learner(
 
 # %% ../nbs/05_learner.ipynb #299c13d2
 @contextmanager
+def as_it_was(
+    model:nn.Module, # whatever is done with it within
+):
+    "Leave the modes of `model` and the random states as they were"
+    modes = {m: m.training for m in model.modules()}
+    states = random.getstate(),np.random.get_state(),torch.get_rng_state(),torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try: yield
+    finally:
+        for m,t in modes.items(): m.training = t
+        random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
+        if states[3]: torch.cuda.set_rng_state_all(states[3])
+
+@contextmanager
 def _untouched(learn):
     "Put `learn`, its loaders and the random states back to what they were"
     model = copy.deepcopy(learn.model.state_dict())
-    modes = {m: m.training for m in learn.model.modules()}
     opt,opt_state = learn.opt,copy.deepcopy(learn.opt.state_dict()) if learn.opt else None
     attrs = {o: copy.copy(vars(o)) for o in (learn, *learn.cbs)}
     rngs = [(dl, dl.rng.getstate()) for dl in learn.dls.loaders if hasattr(dl, 'rng')]
     augs = [(t, copy.deepcopy(vars(t))) for dl in learn.dls.loaders for t in getattr(dl.after_item, 'fs', []) if hasattr(t, 'aug')]
-    states = random.getstate(),np.random.get_state(),torch.get_rng_state(),torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    try: yield
+    try:
+        with as_it_was(learn.model): yield
     finally:
         learn.model.load_state_dict(model)
-        for m,t in modes.items(): m.training = t
         learn.model.zero_grad()
         for o,d in attrs.items(): vars(o).clear(); vars(o).update(d)
         learn.opt = opt
         if opt: opt.load_state_dict(opt_state)
         for dl,s in rngs: dl.rng = random.Random(); dl.rng.setstate(s)
         for t,d in augs: vars(t).update(d)
-        random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
-        if states[3]: torch.cuda.set_rng_state_all(states[3])
 
 # %% ../nbs/05_learner.ipynb #4c8cab6f
 class LRSuggestions(dict):

@@ -7,8 +7,6 @@ __all__ = ['inits', 'ttas', 'whiten_stem', 'dirac_convs', 'zero_gamma', 'start_f
            'ProgressiveSize', 'EMA', 'LookaheadCallback', 'Penalty', 'ValidEvery', 'TTA']
 
 # %% ../nbs/04_tricks.ipynb #2dda8350
-from collections import namedtuple
-import numpy as np
 from .errors import InputError, check_number, one_of
 from fastai.vision.all import Callback, CancelValidException, F, nn, torch
 from torch.optim.swa_utils import AveragedModel
