@@ -13,4 +13,6 @@ from cifar_fastai.diagnosis import *
 from cifar_fastai.recipes import *
 from cifar_fastai.interpret import *
 from cifar_fastai.cam import *
+from cifar_fastai.pictures import *
+from cifar_fastai.trust import *
 from cifar_fastai.bench import *

@@ -14,10 +14,10 @@ from sklearn import metrics as skm
 from sklearn.neighbors import NearestNeighbors
 from .errors import InputError, check_number, one_of
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
-from .sources import load_source
 from .data import Item, cifar_dls
 from .learner import as_it_was, cifar_learner, load_network
 from .diagnosis import accuracy_interval
+from .recipes import read_run, run_source
 
 # %% ../nbs/07_interpret.ipynb #10dce91b
 def _one_pass(learn, dl):
@@ -104,12 +104,8 @@ def from_run(cls:CifarInterpretation,
     "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images are others"
     path = Path(run_dir).expanduser()
     model,meta = load_network(path)
-    try: config = json.loads((path/'config.json').read_text())
-    except (OSError, ValueError) as e: raise InputError(f'{path} has no readable config.json: give a run folder, or a learner') from e
-    r,src = config['recipe'],load_source(source or config['source']['path'])
-    if list(src.vocab)!=meta['vocab']: raise InputError(f"the network of {path} knows {', '.join(meta['vocab'])}, and {src.path} has {', '.join(src.vocab)}: give the images of the run with source")
-    if src.fingerprint!=config['source']['fingerprint']: raise InputError(f'the images of {src.path} are not those of the run in {path}: give the same with source')
-    dls = cifar_dls(src, 'none', min(r['bs'], config['source']['n_train']), r['valid'], r['seed'], 0, device, (meta['mean'], meta['std']), n_train=r['n_train'])
+    r,config = read_run(path)
+    dls = cifar_dls(run_source(config, source), 'none', min(r.bs, config['source']['n_train']), r.valid, r.seed, 0, device, (meta['mean'], meta['std']), n_train=r.n_train)
     return cls.from_learner(cifar_learner(dls, model), ds_idx)
 
 # %% ../nbs/07_interpret.ipynb #2dcfe38e

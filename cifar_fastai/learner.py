@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, check_number, one_of
-from .files import write_atomic
+from .files import read_json, write_atomic, write_json
 from fastai.vision.all import (Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save
@@ -102,7 +102,7 @@ class History(Callback):
     order,name = 55,'history' # after `Recorder`, before the progress bar
     def __init__(self,
         say=print, # gets the plain lines
-    ): self.say,self.rows,self.lrs,self.momenta,self.counts,self.muted = say,[],[],[],None,False
+    ): self.say,self.rows,self.lrs,self.momenta,self.counts,self.energies,self.muted = say,[],[],[],None,[],False
 
     def before_fit(self):
         if not self.muted: self.old_logger,self.shown = self.learn.logger,self.learn.logger is not noop
@@ -123,12 +123,15 @@ class History(Callback):
             right = self.pred.argmax(1)==y
             s[0],s[1],s[2] = s[0]+self.loss.detach().float().mean()*n, s[1]+right.sum(), s[2]+n
             if self.training: return
+            self.energies.append(-self.pred.float().logsumexp(1))
             if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
             self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
 
-    def before_validate(self): self.counts = None
+    def before_validate(self): self.counts,self.energies = None,[]
     @property
     def by_class(self): return None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()]
+    @property
+    def energy(self): return torch.cat(self.energies).cpu() if self.energies else None
 
     def after_batch(self):
         if not self.training or hasattr(self.learn, 'lr_finder'): return
@@ -417,6 +420,7 @@ def save_network(
     vocab, # class names, in the order of the logits
     stats, # mean and standard deviation of each channel, scale 0-1
     size:int=32, # height and width of the images, pixels
+    energy=None, # energy of each validation image, to tell later whether a picture is unlike them
 ):
     "Write `model.safetensors` and `model.json` to the folder `path`"
     path = Path(path)
@@ -425,7 +429,8 @@ def save_network(
     write_atomic(path/'model.safetensors', weights)
     meta = dict(model=model.config, arch=getattr(model, 'arch', None), vocab=list(vocab), mean=list(map(float, stats[0])), std=list(map(float, stats[1])), size=int(size),
                 weights_sha256=hashlib.sha256(weights).hexdigest(), cifar_fastai=__version__)
-    write_atomic(path/'model.json', json.dumps(meta, indent=1)+'\n')
+    if energy is not None: meta['energy'] = [round(float(o), 4) for o in np.percentile(np.asarray(energy, float), range(101))]
+    write_json(path/'model.json', meta)
 
 # %% ../nbs/05_learner.ipynb #270721fb
 def load_network(
@@ -436,8 +441,7 @@ def load_network(
     path = Path(path)
     for f in ('model.json','model.safetensors'):
         if not (path/f).is_file(): raise InputError(f'{path} has no {f}: give a folder that `save_network` or a finished run wrote')
-    try: meta = json.loads((path/'model.json').read_text())
-    except ValueError as e: raise InputError(f'{path/"model.json"} is not JSON ({e}): copy it again from the run folder') from e
+    meta = read_json(path/'model.json', 'copy it again from the run folder')
     lacking = [k for k in ('model','vocab','mean','std','size') if not isinstance(meta, dict) or k not in meta]
     if lacking: raise InputError(f"{path/'model.json'} lacks {', '.join(lacking)}: it is not a model file of this package")
     try:
