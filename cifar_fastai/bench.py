@@ -40,7 +40,7 @@ def one_run(
     recipe:Recipe, # with its seed
     source, # a `Source`, or whatever `load_source` takes
     path, # the run folder
-    **kwargs # passed on to `train`: `device`, `workers`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`
 ) -> Path: # the run folder, complete
     "Train into `path`, go on with the run that is there, or take it if it is complete"
     path,src = Path(path),load_source(source)
@@ -48,7 +48,7 @@ def one_run(
         if not _same_run(path, recipe, src): raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
         done = path/'metrics.json'
         if done.exists() and read_json(done)['completed']: return path
-        if (path/'checkpoint/last.pt').exists(): return resume(path, src, **kwargs)
+        if (path/'checkpoint/last.pt').exists(): return resume(path, src, **{k: v for k,v in kwargs.items() if k!='loader'})
         shutil.rmtree(path)
     train(recipe, src, path, **kwargs)
     if not read_json(path/'metrics.json')['completed']: raise KeyboardInterrupt
@@ -85,7 +85,7 @@ def run_seeds(
     runs='runs/bench', # folder for the run folders; those that are complete are taken as they are
     command:str='', # how to repeat it, for the record
     changes:dict=None, # fields of the recipe that differ
-    **kwargs # passed on to `train`: `device`, `workers`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`
 ) -> Path: # the record, `out`/LABEL.json
     "Train `recipe` with several seeds, report the final epochs, and write the record"
     check_number('seeds', seeds, low=1, whole=True)
@@ -148,7 +148,7 @@ def effects(
     out=None, # JSON file for the record; None: none
     runs='runs/effects', # folder for the run folders
     command:str='', # how to repeat it, for the record
-    **kwargs # passed on to `train`: `device`, `workers`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`
 ) -> dict: # the record: base and variants, accuracies of the seeds, differences and their standard errors, in points
     "Measure what each change does to the accuracy on held-out training images"
     if base.valid=='test': raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')

@@ -80,7 +80,8 @@ def _parser(prog, description, skip=()):
         p.add_argument(flag, default=argparse.SUPPRESS, help=text, **how)
     p.add_argument('--skip-bad', action='store_true', help='leave unreadable images out, and say so (default: refuse the source)')
     p.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1, mps (default: the GPU if there is one)')
-    p.add_argument('--workers', type=int, metavar='N', help="loader processes (default: 0 on a CPU, fastai's choice with a GPU)")
+    p.add_argument('--workers', type=int, metavar='N', help="loader processes (default: 0 where batches are made on the device or training is on a CPU, else fastai's choice)")
+    p.add_argument('--loader', default='auto', metavar='NAME', help='where batches are made: cpu, by albumentations, device, or auto, on the device where that is a GPU (default auto)')
     return p
 
 def _changes(args):
@@ -138,14 +139,14 @@ def cifar_train(
             from cifar_fastai.recipes import recipe_table
             print(recipe_table())
             return 0
-        if args.resume and (args.recipe or args.run_dir or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
+        if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
         if args.resume:
             from cifar_fastai.recipes import resume
             return _ended(resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every))
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
         from cifar_fastai.sources import load_source
-        return _ended(train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every))
+        return _ended(train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader))
     return _guarded('cifar-train', run)
 
 # %% ../nbs/10_cli.ipynb #96596e6b
@@ -169,7 +170,7 @@ def cifar_lr_find(
         from cifar_fastai.learner import find_lr
         from cifar_fastai.recipes import recipe_learner
         from cifar_fastai.sources import load_source
-        found = find_lr(recipe_learner(r, load_source(args.source, skip_bad=args.skip_bad), args.device, args.workers), args.start_lr, args.end_lr, args.num_it, plot=False)
+        found = find_lr(recipe_learner(r, load_source(args.source, skip_bad=args.skip_bad), args.device, args.workers, args.loader), args.start_lr, args.end_lr, args.num_it, plot=False)
         found.plot().figure.savefig(args.out, dpi=110, bbox_inches='tight')
         for k,v in found.items(): print(f"{k:8} {v:.3g}{'  (chosen)' if k==found.name else ''}")
         print(f'curve: {args.out}')
@@ -188,7 +189,7 @@ def _bench_accuracy(argv):
         from cifar_fastai.bench import run_seeds
         from cifar_fastai.sources import load_source
         path = run_seeds(args.recipe or _recipe(args), load_source(args.source, skip_bad=args.skip_bad), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'accuracy', *argv]),
-                         changes, device=args.device, workers=args.workers)
+                         changes, device=args.device, workers=args.workers, loader=args.loader)
         print(f'record: {path}')
     return _guarded('cifar-bench accuracy', run)
 
@@ -208,7 +209,7 @@ def _bench_effects(argv):
             with open(args.variants) as f: variants = json.load(f)
         except ValueError as e: raise InputError(f'{args.variants} is not JSON ({e})') from e
         print(effects_table(effects(_recipe(args), variants, load_source(args.source, skip_bad=args.skip_bad), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'effects', *argv]),
-                                    device=args.device, workers=args.workers)))
+                                    device=args.device, workers=args.workers, loader=args.loader)))
     return _guarded('cifar-bench effects', run)
 
 # %% ../nbs/10_cli.ipynb #de0a5b7d

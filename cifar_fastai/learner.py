@@ -175,6 +175,11 @@ def _repr_markdown_(self:History):
     return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])
 
 # %% ../nbs/05_learner.ipynb #b2ea14f6
+def _made(dls):
+    "Where batches are made, if that is worth a word"
+    note = getattr(dls, 'loader_note', '')
+    return ', made on the device' if getattr(dls, 'loader', 'cpu')=='device' else f', made on the CPU: {note}' if note else ''
+
 def describe(
     learn:Learner, # a learner with a `dls`
 ) -> str: # one line
@@ -185,7 +190,7 @@ def describe(
     if prec=='bf16' and p.device.type=='cpu' and not cpu_has_bf16(): prec += ' (this CPU has no instructions for it: fp32 would be faster)'
     fmt = ', channels-last' if any(o.ndim==4 and o.is_contiguous(memory_format=torch.channels_last) and not o.is_contiguous() for o in learn.model.parameters()) else ''
     return (f"{getattr(learn.model, 'arch', type(learn.model).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
-            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}")
+            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{_made(learn.dls)}")
 
 # %% ../nbs/05_learner.ipynb #10857a5b
 def _with_options(opt, kw):

@@ -257,11 +257,12 @@ def recipe_learner(
     source=None, # a `Source`, or whatever `load_source` takes
     device=None, # 'cpu', 'cuda', ...; by default the GPU if there is one
     workers:int=None, # loader processes; None lets `cifar_dls` choose
+    loader:str='auto', # name in `loader_kinds`
 ) -> Learner:
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
     r,src = get_recipe(recipe),load_source(source)
     set_seed(r.seed)
-    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train)
+    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
     try: return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw)
     except TypeError as e: raise InputError(f'model_kw is {r.model_kw}, which {r.arch} refuses: {e}') from e
 
@@ -287,20 +288,21 @@ def train(
     cbs=None, # more fastai callbacks
     tensorboard:bool=False, # log for TensorBoard into the run folder; needs the extra `tensorboard`
     checkpoint_every:int=1, # epochs between checkpoints for `resume`; 0: none
+    loader:str='auto', # name in `loader_kinds`
 ) -> Path: # the run folder
     "Train by `recipe` on `source` and write the run folder; Ctrl-C ends it in order, with what was reached"
     r,src = get_recipe(recipe),load_source(source)
     path = _run_dir(run_dir, r.name if r.name!='custom' else r.arch, src.name)
     check_number('checkpoint_every', checkpoint_every, low=0, whole=True)
     if tensorboard: _tensorboard(path)
-    learn = recipe_learner(r, src, device, workers)
+    learn = recipe_learner(r, src, device, workers, loader)
     found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' else None
     rate,dls = found.chosen if found else learn.lr,learn.dls
     try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
     config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=pick_precision(r.precision, dls.device),
                   source=dict(name=src.name, path=str(src.path).replace(str(Path.home()), '~'), fingerprint=src.fingerprint, n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
-                              vocab=list(dls.vocab), size=src.size), workers=dls.train.fake_l.num_workers, **environment(dls.device))
+                              vocab=list(dls.vocab), size=src.size), loader=dls.loader, workers=dls.train.fake_l.num_workers, **environment(dls.device))
     if found:
         config['lr_find'] = dict(found)
         _save_figure(path/'figures/lr_find.png', found.plot)
@@ -341,4 +343,4 @@ def resume(
     if (path/'metrics.json').exists() and read_json(path/'metrics.json')['completed']: raise InputError(f'the run in {path} is complete: there is nothing to go on with')
     if not (path/'checkpoint/last.pt').exists(): raise InputError(f'{path} has no checkpoint: no epoch was finished, so start anew')
     src = run_source(config, source)
-    return _fit(r, recipe_learner(r, src, device, workers), config['lr'], path, cbs, tensorboard, checkpoint_every, path/'checkpoint/last.pt')
+    return _fit(r, recipe_learner(r, src, device, workers, config.get('loader', 'cpu')), config['lr'], path, cbs, tensorboard, checkpoint_every, path/'checkpoint/last.pt')

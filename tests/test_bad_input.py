@@ -38,7 +38,7 @@ options = [('--bs 0', 'bs is 0'), ('--bs -4', 'bs is -4'), ('--bs 1000', 'only 2
     ('--sched-kw speed=3', "has 'speed'"), ('--sched-kw pct_start=2', 'pct_start is 2'), ('--sched-kw pct_start', "'pct_start'"), ('--sched none --sched-kw div=3', 'takes no options'), ('--model-kw depth=3', "'depth'"),
     ('--model-kw width=0', 'width is 0'), ('--opt-kw speed=3', 'refuses'), ('--find-kw steps=3 --lr find', "has 'steps'"), ('--lr find --find-kw num_it=3', 'num_it is 3'), ('--policy crop99', 'crop takes 1 to 31 pixels'),
     ('--grad-clip 0', 'grad_clip is 0'), ('--l1 -1', 'l1 is -1'), ('--valid-every 0', 'valid_every is 0'), ('--checkpoint-every -1', 'checkpoint_every is -1'), ('--resume nowhere --epochs 3', '--resume'),
-    ('--sched plateau --sched-kw monitor=valid_loss', 'by the test images')]
+    ('--sched plateau --sched-kw monitor=valid_loss', 'by the test images'), ('--loader gpu', "unknown loader 'gpu'"), ('--loader device --workers 2', 'workers is 2')]
 
 def one_line(capsys, f, argv, expect):
     try: code = f(argv)
