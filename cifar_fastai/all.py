@@ -5,6 +5,7 @@ from cifar_fastai.files import *
 from cifar_fastai.shapes import *
 from cifar_fastai.sources import *
 from cifar_fastai.augment import *
+from cifar_fastai.batchwise import *
 from cifar_fastai.data import *
 from cifar_fastai.models import *
 from cifar_fastai.tricks import *
@@ -16,3 +17,4 @@ from cifar_fastai.cam import *
 from cifar_fastai.pictures import *
 from cifar_fastai.trust import *
 from cifar_fastai.bench import *
+from cifar_fastai.speed import *

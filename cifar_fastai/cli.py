@@ -241,25 +241,51 @@ def _bench_explain(argv):
         print(f'record: {args.out}')
     return _guarded('cifar-bench explain', run)
 
-def _bench_cam(argv):
-    p = _Parser('cifar-bench cam', 'Time the maps: in batches, by the library image by image, and the forward pass alone.')
-    p.add_argument('--n', type=int, default=1000, metavar='N', help='images (default 1000)')
-    p.add_argument('--method', default='GradCAM', metavar='NAME', help='method, by name (default GradCAM)')
-    p.add_argument('--layer', default='stage3', metavar='PATH', help='layer, by module path (default stage3)')
+def _speed_parser(name, text, **numbers):
+    "Options of a measure of speed: numbers with their defaults and help, then the common ones"
+    p = _Parser(f'cifar-bench {name}', text)
+    for k,(default,what) in numbers.items(): p.add_argument('--'+k.replace('_','-'), type=int, default=default, metavar='N', help=f'{what} (default {default})')
     p.add_argument('--rounds', type=int, default=3, metavar='N', help='rounds, of which the median counts (default 3)')
-    p.add_argument('--bs', type=int, default=64, metavar='N', help='images at a time (default 64)')
-    p.add_argument('--out', default='results/bench-cam.json', metavar='FILE', help='the record (default results/bench-cam.json)')
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
-    args = p.parse_args(argv)
+    p.add_argument('--out', default=f'results/bench-{name}.json', metavar='FILE', help=f'the record (default results/bench-{name}.json)')
+    return p
+
+def _device(p): p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+
+def _measured(name, argv, args):
+    "Run a measure of `speed`, print its table"
     def run():
         import shlex
-        from cifar_fastai.bench import cam_speed
-        rec = cam_speed(args.n, args.method, args.layer, args.rounds, args.bs, args.device, args.out, shlex.join(['cifar-bench', 'cam', *argv]))
-        for k,v in rec['images_per_second'].items(): print(f'{k:9} {v:8.1f} img/s')
-        print(f"{rec['times_library']:.1f} times the library image by image, {100*rec['share_of_forward']:.0f} % of the forward pass alone\nrecord: {args.out}")
-    return _guarded('cifar-bench cam', run)
+        from cifar_fastai import speed
+        rec = getattr(speed, f'{name}_speed')(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
+        if 'ours' in rec: print(speed.speed_table(rec))
+        else: print('\n'.join(f'{v:8.2f} s  {k}' for k,v in rec['median'].items())+f"\nimport of the package over fastai's own: {rec['import_over_fastai']:.2f}")
+        print(f'record: {args.out}')
+    return _guarded(f'cifar-bench {name}', run)
 
-benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'cam': _bench_cam, 'table': _bench_table}
+def _bench_cam(argv):
+    p = _speed_parser('cam', 'Time the maps: in batches, by the library image by image, and the forward pass alone.', n=(1000, 'images'), bs=(64, 'images at a time'))
+    p.add_argument('--method', default='GradCAM', metavar='NAME', help='method, by name (default GradCAM)')
+    p.add_argument('--layer', default='stage3', metavar='PATH', help='layer, by module path (default stage3)')
+    _device(p)
+    return _measured('cam', argv, p.parse_args(argv))
+
+def _bench_loader(argv):
+    p = _speed_parser('loader', 'Time loaders on one core: stock fastai, torchvision, the CPU path, albumentations alone, the device path.', n=(2000, 'training images of the sample data'), bs=(128, 'images in a batch'))
+    p.add_argument('--policy', default='crop_flip_cutout', metavar='NAME', help='augmentation (default crop_flip_cutout)')
+    _device(p)
+    return _measured('loader', argv, p.parse_args(argv))
+
+def _bench_step(argv):
+    p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the write-ups' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
+    p.add_argument('--precision', default='auto', metavar='NAME', help='auto, fp32, bf16 or fp16 (default auto)')
+    _device(p)
+    return _measured('step', argv, p.parse_args(argv))
+
+def _bench_start(argv):
+    p = _speed_parser('start', 'Time the imports, --help, and the way to the first batch.')
+    return _measured('start', argv, p.parse_args(argv))
+
+benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'loader': _bench_loader, 'step': _bench_step, 'cam': _bench_cam, 'start': _bench_start, 'table': _bench_table}
 
 def cifar_bench(
     argv=None, # the bench and its options; by default those of the command line

@@ -23,8 +23,8 @@ def one_of(
     "Return `name` if it is among `valid`, else raise an `InputError` that lists them"
     valid = list(valid)
     if name in valid: return name
-    near = get_close_matches(str(name), map(str, valid), 1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
+    near = get_close_matches(str(name).lower(), [str(o).lower() for o in valid], 1)
+    hint = f'did you mean {next(str(o) for o in valid if str(o).lower()==near[0])!r}? ' if near else ''
     raise InputError(f"unknown {what} {name!r}: {hint}choose from {', '.join(map(str, valid))}")
 
 # %% ../nbs/00_errors.ipynb #5b880972
