@@ -17,7 +17,7 @@ import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, check_number, one_of
 from .files import read_json, write_atomic, write_json
-from fastai.vision.all import (Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
+from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save
 from .models import ResNet, archs, n_params
@@ -97,6 +97,13 @@ def log_line(
 _head = ['epoch','lr','train loss','train acc','valid loss','valid acc','correct','seconds','img/s']
 
 # %% ../nbs/05_learner.ipynb #82a166ae
+class _SmoothLoss(AvgSmoothLoss):
+    "fastai's smoothed loss, kept on the device: no step waits for it"
+    def accumulate(self, learn):
+        self.count += 1
+        loss = learn.loss.detach().mean().float()
+        self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
+
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
@@ -107,6 +114,8 @@ class History(Callback):
     def before_fit(self):
         if not self.muted: self.old_logger,self.shown = self.learn.logger,self.learn.logger is not noop
         self.learn.logger,self.muted,self.fresh = noop,True,True # the stock table stays away
+        r = getattr(self.learn, 'recorder', None)
+        if r is not None and type(r.smooth_loss) is AvgSmoothLoss: r.smooth_loss = _SmoothLoss(r.smooth_loss.beta)
 
     def before_epoch(self): self.sums,self.start = {},time.perf_counter()
 
@@ -114,7 +123,7 @@ class History(Callback):
         if self.fresh and not hasattr(self.learn, 'lr_finder'):
             self.rows,self.lrs,self.momenta,self.fresh = [],[],[],False
             if self.shown: self.say(describe(self.learn))
-        self.first = len(self.lrs)
+        self.first,self.first_loss = len(self.lrs),len(getattr(getattr(self.learn, 'recorder', None), 'losses', ()))
 
     def after_loss(self):
         if len(self.yb)!=1 or self.yb[0].ndim!=1: return
@@ -149,6 +158,8 @@ def _sync(self:History):
 def after_train(self:History):
     self._sync()
     self.train_s = time.perf_counter()-self.start
+    r = getattr(self.learn, 'recorder', None)
+    if r is not None and len(r.losses)>self.first_loss: r.losses[self.first_loss:] = torch.stack(r.losses[self.first_loss:]).cpu().unbind() # once an epoch
 
 @patch
 def after_epoch(self:History):

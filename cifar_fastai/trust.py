@@ -119,6 +119,7 @@ def randomisation_verdicts(
     t = t.assign(new=np.where(t.part==table.part.iloc[-1], 'all', 'above the layer'))
     res = t.pivot_table(index=['layer','method'], columns='new', values='correlation', sort=False)[['above the layer','all']].reset_index()
     bad = {(o.layer, o.method) for o in t.itertuples() if o.verdict=='stays'}
+    res = table[['layer','method']].drop_duplicates().merge(res)
     return res.assign(verdict=['fails' if (a,b) in bad else 'passes' for a,b in zip(res.layer, res.method)])
 
 def plot_randomisation(
