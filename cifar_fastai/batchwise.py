@@ -102,6 +102,7 @@ def _op(ts):
         return _Light(t),1
     _no(t, 'is not among the transforms known here')
 
+# %% ../nbs/02_batchwise.ipynb #34e30e4f
 class BatchPolicy:
     "A policy for whole batches of bytes"
     def __init__(self,

@@ -229,6 +229,7 @@ def explanation_record(
     if out: Path(out).parent.mkdir(parents=True, exist_ok=True); write_json(out, rec)
     return rec
 
+# %% ../nbs/09_bench.ipynb #749e15a9
 def trust_table(
     rec, # of `explanation_record`, or its file
 ) -> str: # Markdown

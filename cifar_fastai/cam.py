@@ -176,6 +176,7 @@ def overlay(
     a = (np.abs(v)*alpha*(1 if signed else 0.85)+(0 if signed else 0.15*alpha))[...,None]
     return (img*(1-a)+colours[(255*((v+1)/2 if signed else v)).round().astype(np.uint8)]*a).round().astype(np.uint8)
 
+# %% ../nbs/08_cam.ipynb #611a3c46
 def draw_map(
     ax, # matplotlib axes
     img, # H x W x 3

@@ -251,6 +251,7 @@ def _speed_parser(name, text, **numbers):
 
 def _device(p): p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
 
+# %% ../nbs/10_cli.ipynb #5a8a4f3c
 def _measured(name, argv, args):
     "Run a measure of `speed`, print its table"
     def run():
@@ -275,6 +276,7 @@ def _bench_loader(argv):
     _device(p)
     return _measured('loader', argv, p.parse_args(argv))
 
+# %% ../nbs/10_cli.ipynb #448b4e68
 def _bench_step(argv):
     p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the write-ups' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
     p.add_argument('--precision', default='auto', metavar='NAME', help='auto, fp32, bf16 or fp16 (default auto)')
@@ -326,6 +328,7 @@ def _tell(run, table, bad, n_classes):
     print(f'\nThe probabilities are shares among the {n_classes} classes of this network: a picture of something else gets its shares too.')
     if table.above.notna().any(): print("'above' is the share of test images with more evidence; from 0.95 on a picture is called unusual, as one in twenty test images is.")
 
+# %% ../nbs/10_cli.ipynb #9b54f3b2
 def cifar_predict(
     argv=None, # files and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's

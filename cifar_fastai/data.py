@@ -166,6 +166,7 @@ def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
     xb = torch.from_numpy(xb).permute(0,3,1,2).contiguous()
     return TensorImage(xb),TensorCategory(torch.from_numpy(ys[samps]))
 
+# %% ../nbs/03_data.ipynb #3614c71b
 @patch
 def put_on_device(self:CifarDL,
     policy=None, # whatever `BatchPolicy` takes; None: no augmentation
@@ -224,6 +225,7 @@ def _seed_dls(dls, seed):
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(seed*1000+i)
     return dls
 
+# %% ../nbs/03_data.ipynb #6cfd5382
 def cifar_dls(
     source=None, # a `Source`, or whatever `load_source` takes
     policy='crop_flip', # whatever `make_policy` takes

@@ -104,6 +104,7 @@ class _SmoothLoss(AvgSmoothLoss):
         loss = learn.loss.detach().mean().float()
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
+# %% ../nbs/05_learner.ipynb #16a658cb
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar

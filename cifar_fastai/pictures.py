@@ -169,22 +169,6 @@ class Explanation:
         res.paste(part, self.box[:2])
         return res
 
-    def show(self,
-        imsize:float=2.6, # height of the pictures, inches
-    ):
-        "The picture, the map over it, and the likeliest classes"
-        w,h = self.picture.size
-        fig,axs = plt.subplots(1, 3, figsize=(2*imsize*min(w/h, 2)+imsize*0.8+1.2, imsize+0.4), width_ratios=[min(w/h, 2)]*2+[0.8])
-        small = lambda o: o if max(o.size)<800 else o.resize((o.width*800//max(o.size), o.height*800//max(o.size)))
-        for ax,o,t in zip(axs, (self.picture, self.overlay()), (f'{w}x{h}', f"{self.target}{f' over {self.minus}' if self.minus else ''}: {self.how}")):
-            ax.imshow(small(o), interpolation='nearest'); ax.axis('off'); ax.set_title(t, fontsize=8)
-        names,ps = zip(*self.prediction.top[::-1])
-        axs[2].barh(names, ps, color=['C0' if n==self.target else '0.7' for n in names]); axs[2].set_xlim(0, 1); axs[2].tick_params(labelsize=8)
-        u = self.prediction.unusual
-        axs[2].set_title('' if u is None else f"less evidence than\n{100*u:.0f} % of test images{': unusual' if u>unusual_from else ''}", fontsize=8)
-        fig.tight_layout(pad=0.4)
-        return fig
-
     def save(self,
         path, # PNG file to write
         alpha:float=0.65, # opacity of the strongest, 0 to 1
@@ -196,6 +180,25 @@ class Explanation:
         write_atomic(path, f.getvalue())
         return Path(path)
 
+# %% ../nbs/08_pictures.ipynb #de593fa2
+@patch
+def show(self:Explanation,
+    imsize:float=2.6, # height of the pictures, inches
+):
+    "The picture, the map over it, and the likeliest classes"
+    w,h = self.picture.size
+    fig,axs = plt.subplots(1, 3, figsize=(2*imsize*min(w/h, 2)+imsize*0.8+1.2, imsize+0.4), width_ratios=[min(w/h, 2)]*2+[0.8])
+    small = lambda o: o if max(o.size)<800 else o.resize((o.width*800//max(o.size), o.height*800//max(o.size)))
+    for ax,o,t in zip(axs, (self.picture, self.overlay()), (f'{w}x{h}', f"{self.target}{f' over {self.minus}' if self.minus else ''}: {self.how}")):
+        ax.imshow(small(o), interpolation='nearest'); ax.axis('off'); ax.set_title(t, fontsize=8)
+    names,ps = zip(*self.prediction.top[::-1])
+    axs[2].barh(names, ps, color=['C0' if n==self.target else '0.7' for n in names]); axs[2].set_xlim(0, 1); axs[2].tick_params(labelsize=8)
+    u = self.prediction.unusual
+    axs[2].set_title('' if u is None else f"less evidence than\n{100*u:.0f} % of test images{': unusual' if u>unusual_from else ''}", fontsize=8)
+    fig.tight_layout(pad=0.4)
+    return fig
+
+# %% ../nbs/08_pictures.ipynb #fc1f82f4
 @patch
 def explain(self:PictureClassifier,
     picture, # path, PIL image or array
@@ -296,6 +299,7 @@ def contact_sheet(
     fig.tight_layout(pad=0.3)
     return fig
 
+# %% ../nbs/08_pictures.ipynb #5da8de87
 @patch
 def explain_files(self:PictureClassifier,
     paths, # files and folders

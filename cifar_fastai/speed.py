@@ -86,6 +86,7 @@ def _drain(dl):
     if xb.device.type=='cuda': torch.cuda.synchronize()
     return n
 
+# %% ../nbs/09_speed.ipynb #76a24e5b
 def loader_speed(
     n:int=2000, # training images, of the sample data
     policy:str='crop_flip_cutout', # name in `policies`
@@ -139,6 +140,7 @@ class _Fixed(Callback):
     def before_validate(self): raise CancelValidException
     def before_batch(self): self.learn.xb,self.learn.yb = (self.xs[self.iter],),(self.ys[self.iter],)
 
+# %% ../nbs/09_speed.ipynb #3eacefee
 def step_speed(
     n_batches:int=4, # in a round
     bs:int=128, # images in a batch

@@ -45,6 +45,7 @@ def masks(self:CifarInterpretation,
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')
 tried_layers = ('stage1','stage2','stage3')
 
+# %% ../nbs/08_trust.ipynb #2c25192a
 @patch
 def _right(self:CifarInterpretation, n, seed):
     "`n` correctly classified items, or all of them"
@@ -111,6 +112,7 @@ def randomisation(self:CifarInterpretation,
                              verdict='' if not above and i<len(parts)-1 else 'stays' if len(ok) and ok.mean()>=limit else 'changes'))
     return pd.DataFrame(rows)
 
+# %% ../nbs/08_trust.ipynb #5aae36ba
 def randomisation_verdicts(
     table, # of `randomisation`
 ): # data frame, a row for each method and layer
