@@ -310,7 +310,8 @@ def explain_files(self:PictureClassifier,
 ) -> tuple: # data frame with a row for each picture, and a list of (file, why) of those that cannot be read
     "Explain the pictures of files and folders: a map of each as PNG; for several also `table.csv` and contact sheets"
     check_number('alpha', alpha, low=0, high=1); check_number('per_sheet', per_sheet, low=1, whole=True)
-    files,out = picture_files(paths),Path(out).expanduser()
+    out = Path(out).expanduser()
+    files = [o for o in picture_files(paths) if out.resolve() not in o.resolve().parents] # not the maps of an earlier call
     pics,bad = _read(files)
     names,preds,maps,sheet,used = [],[],[],[],set()
     def flush():
