@@ -24,7 +24,7 @@ def _outside(i, size, mode):
 
 class _Crop:
     "`Pad` and `RandomCrop` of the image's own size"
-    def __init__(self, pad, crop): self.pad,self.mode,self.fill = pad.padding,pad.border_mode,pad.fill
+    def __init__(self, pad): self.pad,self.mode,self.fill = pad.padding,pad.border_mode,pad.fill
     def draw(self, n, size, g): return dict(dy=_whole(n, 2*self.pad+1, g)-self.pad, dx=_whole(n, 2*self.pad+1, g)-self.pad)
     def apply(self, x, dy, dx):
         n,h,w,_ = x.shape
@@ -80,13 +80,14 @@ class _Light:
 # %% ../nbs/02_batchwise.ipynb #5c3b823c
 def _no(t, why): raise InputError(f"{type(t).__name__} {why}, which cannot be done for whole batches: use the loader 'cpu'")
 
-def _op(ts):
+def _op(ts, size):
     "The operation for the first of the transforms `ts`, and how many of them it covers"
     t = ts[0]
     if isinstance(t, A.Pad):
         if len(ts)<2 or not isinstance(ts[1], A.RandomCrop): _no(t, 'comes without RandomCrop')
         if not isinstance(t.padding, int) or t.p<1 or ts[1].p<1 or t.border_mode not in (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101): _no(t, f'has padding {t.padding}, p {t.p} and {ts[1].p}, border mode {t.border_mode}')
-        return _Crop(t, ts[1]),2
+        if (ts[1].height,ts[1].width)!=(size,size): _no(ts[1], f'is {ts[1].height}x{ts[1].width} of {size}x{size}')
+        return _Crop(t),2
     if isinstance(t, A.HorizontalFlip): return _Flip(t),1
     if isinstance(t, A.CoarseDropout):
         fixed = lambda r: r[0]==r[1] and isinstance(r[0], int)
@@ -113,8 +114,7 @@ class BatchPolicy:
         self.aug,self.size,self.ops = make_policy(policy, size, fill),size,[]
         ts = list(self.aug.transforms)
         while ts:
-            op,n = _op(ts)
-            if n==2 and (ts[1].height,ts[1].width)!=(size,size): _no(ts[1], f'is {ts[1].height}x{ts[1].width} of {size}x{size}')
+            op,n = _op(ts, size)
             self.ops.append(op); ts = ts[n:]
 
     def __call__(self,

@@ -96,7 +96,6 @@ def run_seeds(
     rec = dict(label=label, recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes or {}, full=full, reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images',
                source={k: c['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command, versions=c['versions'], mean=mean, std=std, n_seeds=n, tta=tta, seeds=recs)
     path = Path(out)/f'{label}.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, rec)
     return path
 
@@ -157,7 +156,7 @@ def effects(
             m = read_json(path/'metrics.json')
             accs[k].append(m['final']['valid_acc']); secs[k].append(m['seconds'])
             rec = _effects_record(base, every, accs, secs, read_json(path/'config.json'), command)
-            if out: Path(out).parent.mkdir(parents=True, exist_ok=True); write_json(out, rec)
+            if out: write_json(out, rec)
     return rec
 
 def _effects_record(base, every, accs, secs, config, command):
@@ -226,7 +225,7 @@ def explanation_record(
                tables=interp.tables(), strangers=_rows(strangers_table(interp.logits, _strangers(interp, clf, seed))),
                pointing=_rows(interp.pointing_game(methods, layers, min(n_pointing, int((interp.decoded==interp.targs).sum())), seed=seed)) if src.name=='shapes10' else None,
                randomisation=_rows(rand), randomisation_verdicts=_rows(randomisation_verdicts(rand)), road=_rows(interp.road(methods, layers, n, seed=seed)))
-    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); write_json(out, rec)
+    if out: write_json(out, rec)
     return rec
 
 # %% ../nbs/09_bench.ipynb #749e15a9

@@ -34,6 +34,8 @@ _sizes.__name__ = 'list of pixels'
 
 def _names(s): return tuple(s.split(','))
 
+def _device(p): p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+
 # %% ../nbs/10_cli.ipynb #b28370f5
 _recipe_options = (
     ('--arch',      str,                'NAME', "network: resnet18 or resnet34 (default resnet18)"),
@@ -112,8 +114,8 @@ def _guarded(prog, f):
 # %% ../nbs/10_cli.ipynb #ecd825de
 def _ended(path):
     "Say how a run ended; its exit code"
-    import json
-    m,epochs = json.loads((path/'metrics.json').read_text()),json.loads((path/'config.json').read_text())['recipe']['epochs']
+    from cifar_fastai.files import read_json
+    m,epochs = read_json(path/'metrics.json'),read_json(path/'config.json')['recipe']['epochs']
     f = m['final']
     if f.get('valid_n'): print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) after {m['epochs_done']} epochs in {m['seconds']:.0f} s")
     for k,v in m.get('tta', {}).items(): print(f"with test-time augmentation ({k}) {100*v['acc']:.2f}% ({v['correct']}/{v['n']})")
@@ -231,7 +233,7 @@ def _bench_explain(argv):
     p.add_argument('--methods', type=_names, metavar='M,M', help='methods, by name (default: seven)')
     p.add_argument('--layers', type=_names, metavar='L,L', help='layers, by module path (default: stage1,stage2,stage3)')
     p.add_argument('--out', default='results/explain.json', metavar='FILE', help='the record (default results/explain.json)')
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+    _device(p)
     args = p.parse_args(argv)
     def run():
         import shlex
@@ -248,8 +250,6 @@ def _speed_parser(name, text, **numbers):
     p.add_argument('--rounds', type=int, default=3, metavar='N', help='rounds, of which the median counts (default 3)')
     p.add_argument('--out', default=f'results/bench-{name}.json', metavar='FILE', help=f'the record (default results/bench-{name}.json)')
     return p
-
-def _device(p): p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
 
 # %% ../nbs/10_cli.ipynb #5a8a4f3c
 def _measured(name, argv, args):
@@ -308,7 +308,7 @@ def _picture_parser(prog, description):
     p.add_argument('--run', metavar='RUN', help='a finished run folder (default: the newest under runs/)')
     p.add_argument('--k', type=int, default=3, metavar='N', help='how many classes of each (default 3)')
     p.add_argument('--fit', default='crop', metavar='NAME', help='what the network sees: crop, the square at the centre, or squash, all of it (default crop)')
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+    _device(p)
     return p
 
 def _classifier(run, device):

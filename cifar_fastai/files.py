@@ -39,7 +39,8 @@ def write_json(
     path, # file to write
     d, # plain data
 ):
-    "Write plain data as JSON that people can read, whole or not at all"
+    "Write plain data as JSON that people can read, whole or not at all; its folder is made if it is missing"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(d, indent=1)+'\n')
 
 def read_json(

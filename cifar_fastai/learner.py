@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
-           'History', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr', 'linear_cycle',
+           'energy', 'History', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr', 'linear_cycle',
            'plot_history', 'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
            'Checkpoint', 'going_on', 'stoppable']
 
@@ -105,6 +105,13 @@ class _SmoothLoss(AvgSmoothLoss):
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
 # %% ../nbs/05_learner.ipynb #16a658cb
+def energy(
+    logits:torch.Tensor, # N x classes
+) -> torch.Tensor: # N, float32
+    "Low where a network finds much of what it knows (Liu et al., https://arxiv.org/abs/2010.03759)"
+    return -logits.float().logsumexp(1)
+
+# %% ../nbs/05_learner.ipynb #eb432223
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
@@ -133,7 +140,7 @@ class History(Callback):
             right = self.pred.argmax(1)==y
             s[0],s[1],s[2] = s[0]+self.loss.detach().float().mean()*n, s[1]+right.sum(), s[2]+n
             if self.training: return
-            self.energies.append(-self.pred.float().logsumexp(1))
+            self.energies.append(energy(self.pred))
             if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
             self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
 

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from .files import write_atomic
 from .sources import _endings, _natural, fit_image, open_image
 from .data import pick_device
-from .learner import as_it_was, load_network
+from .learner import as_it_was, energy, load_network
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
 
 # %% ../nbs/08_pictures.ipynb #36e92163
@@ -106,11 +106,11 @@ def predictions(self:PictureClassifier,
 ) -> list: # of `Prediction`
     "The likeliest classes, and how unusual each picture is"
     check_number('k', k, low=1, high=len(self.vocab), whole=True)
-    probs,energy = logits.softmax(1),-logits.logsumexp(1)
+    probs,es = logits.softmax(1),energy(logits)
     def one(p, e):
         v,i = p.topk(k)
         return Prediction([(self.vocab[j], float(o)) for o,j in zip(v, i.tolist())], float(e), None if self.energy is None else float(np.interp(float(e), self.energy, np.linspace(0, 1, 101))))
-    return [one(p, e) for p,e in zip(probs, energy)]
+    return [one(p, e) for p,e in zip(probs, es)]
 
 @patch
 def predict(self:PictureClassifier,
@@ -124,7 +124,7 @@ def predict(self:PictureClassifier,
 
 # %% ../nbs/08_pictures.ipynb #0c98c611
 _signals = { # name to a function of the logits, larger for a stranger
-    'probability': lambda o: 1-o.softmax(1).max(1)[0], 'largest logit': lambda o: -o.max(1)[0], 'energy': lambda o: -o.logsumexp(1)}
+    'probability': lambda o: 1-o.softmax(1).max(1)[0], 'largest logit': lambda o: -o.max(1)[0], 'energy': energy}
 
 def strangers_table(
     known:torch.Tensor, # logits of images the network was tested on, N x classes
@@ -255,6 +255,9 @@ def _read(files):
             except InputError as e: bad.append((f, str(e)))
     return each(),bad
 
+# %% ../nbs/08_pictures.ipynb #029304f9
+def _none_read(bad): raise InputError(bad[0][1] if len(bad)==1 else f'none of the {len(bad)} pictures can be read; the first: {bad[0][1]}' if bad else 'no pictures: name files or folders')
+
 @patch
 def predict_files(self:PictureClassifier,
     paths, # files and folders
@@ -267,7 +270,7 @@ def predict_files(self:PictureClassifier,
     pics,bad = _read(files)
     names,xs = [],[]
     for f,img in pics: names.append(f); xs.append(self.inputs([img], fit))
-    if not xs: raise InputError(bad[0][1] if len(bad)==1 else f'none of the {len(bad)} pictures can be read; the first: {bad[0][1]}' if bad else 'no pictures: name files or folders')
+    if not names: _none_read(bad)
     return _table(names, self.predictions(self.logits(torch.cat(xs)), k)),bad
 
 def _table(names, preds):
@@ -325,7 +328,7 @@ def explain_files(self:PictureClassifier,
         sheet.append((e, f.name))
         if len(sheet)==per_sheet: flush()
     flush()
-    if not names: raise InputError(bad[0][1] if len(bad)==1 else f'none of the {len(bad)} pictures can be read; the first: {bad[0][1]}' if bad else 'no pictures: name files or folders')
+    if not names: _none_read(bad)
     table = _table(names, preds).assign(map=maps)
     if len(files)>1: write_atomic(out/'table.csv', table.to_csv(index=False))
     return table,bad

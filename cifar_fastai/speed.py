@@ -50,7 +50,7 @@ def ratio(
 def _record(bench, rates, unit, ours, peers, limit, device, out, command, **more):
     rec = dict(bench=bench, unit=unit, median={k: float(np.median(v)) for k,v in rates.items()}, rounds=rates, ours=ours, times_peer={k: ratio(rates, ours, k) for k in peers},
                share_of_limit=None if limit is None else ratio(rates, ours, limit), limit=limit, command=command, **more, **environment(device))
-    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); write_json(out, rec)
+    if out: write_json(out, rec)
     return rec
 
 def speed_table(
@@ -187,7 +187,7 @@ def start_speed(
     secs = {k: v[1:] for k,v in secs.items()} # the first round warms the disk's cache
     ours,stock = (secs[f'from {o} import *'] for o in ('cifar_fastai.all','fastai.vision.all'))
     rec = dict(bench='start', unit='s', median={k: float(np.median(v)) for k,v in secs.items()}, rounds=secs, import_over_fastai=float(np.median([a/b for a,b in zip(ours, stock)])), command=command, **environment())
-    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); write_json(out, rec)
+    if out: write_json(out, rec)
     return rec
 
 # %% ../nbs/09_speed.ipynb #2eb2575d

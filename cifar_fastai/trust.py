@@ -107,7 +107,7 @@ def randomisation(self:CifarInterpretation,
         for nm,layer in combos:
             c = rank_correlation(was[nm,layer], get(model, nm, layer))
             ok = c[~np.isnan(c)]
-            above = parts[:i+1]==parts[:[layer.split('.')[0]==o for o in parts].index(True)] # all that lies above the layer is new, and nothing else
+            above = i+1==parts.index(layer.split('.')[0]) # all that lies above the layer is new, and nothing else
             rows.append(dict(method=nm, layer=layer, part=part, images=len(c), correlation=ok.mean() if len(ok) else np.nan, se=ok.std(ddof=1)/np.sqrt(len(ok)) if len(ok)>1 else np.nan, flat=int(np.isnan(c).sum()),
                              verdict='' if not above and i<len(parts)-1 else 'stays' if len(ok) and ok.mean()>=limit else 'changes'))
     return pd.DataFrame(rows)
@@ -151,7 +151,8 @@ def road(self:CifarInterpretation,
     with as_it_was(model): xb = self[items.idxs][0].as_subclass(torch.Tensor)
     ts,rows = [ClassifierOutputSoftmaxTarget(int(o)) for o in self.decoded[items.idxs]],[]
     for layer in layers:
-        h,w = layer_sizes(model, xb.shape[-1])[layer][1:] if find_layer(model, layer, xb.shape[-1]) is not None else ()
+        find_layer(model, layer, xb.shape[-1]) # refuses one that is unknown or too coarse
+        h,w = layer_sizes(model, xb.shape[-1])[layer][1:]
         for nm in (*methods, 'random map'):
             rng = np.random.default_rng(seed)
             maps = torch.from_numpy(rng.normal(size=(len(xb),h,w)).astype(np.float32)) if nm=='random map' else cam_maps(model, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
