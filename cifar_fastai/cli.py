@@ -143,12 +143,18 @@ def cifar_train(
             return 0
         if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
         if args.resume:
+            from cifar_fastai.distributed import is_first
             from cifar_fastai.recipes import resume
-            return _ended(resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every))
+            path = resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every)
+            return _ended(path) if is_first() else 0
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
         from cifar_fastai.sources import load_source
-        return _ended(train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader))
+        from cifar_fastai.distributed import first_goes_first, is_first, start_processes
+        start_processes(args.device)
+        with first_goes_first(): src = load_source(args.source, skip_bad=args.skip_bad)
+        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader)
+        return _ended(path) if is_first() else 0
     return _guarded('cifar-train', run)
 
 # %% ../nbs/10_cli.ipynb #96596e6b

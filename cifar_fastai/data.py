@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from .errors import InputError, check_number, one_of
 from fastai.vision.all import (Categorize, CategoryBlock, DataBlock, DataLoaders, Datasets, IntToFloatTensor, L, Normalize, PILImage, TensorCategory, TensorImage, TfmdDL,
-    ToTensor, Transform, TransformBlock, default_device, defaults, patch, torch)
+    ToTensor, Transform, TransformBlock, default_device, defaults, patch, rank_distrib, torch)
 from .sources import Source, fit_image, load_source, open_image
 from .batchwise import BatchPolicy
 from .augment import PolicyTransform, cifar10_mean, cifar10_std
@@ -117,7 +117,7 @@ class CifarDL(TfmdDL):
     on_device = None # images, labels and policy on the device, see `put_on_device`
     def randomize(self):
         super().randomize()
-        self.epoch_seed = self.rng.getrandbits(32)
+        self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
 
     def create_batches(self, samps):
         if self.prebatched: return (yield from super().create_batches(samps))

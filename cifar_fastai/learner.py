@@ -18,7 +18,7 @@ from . import __version__
 from .errors import InputError, check_number, one_of
 from .files import read_json, write_atomic, write_json
 from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
-    OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, minimum, nn, noop, patch, slide, steep, torch, valley)
+    OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load_file, save
 from .models import ResNet, archs, n_params
 from .tricks import Muon, start_from
@@ -208,8 +208,8 @@ def describe(
     prec = amp.amp_mode.value if amp else 'fp32'
     if prec=='bf16' and p.device.type=='cpu' and not cpu_has_bf16(): prec += ' (this CPU has no instructions for it: fp32 would be faster)'
     fmt = ', channels-last' if any(o.ndim==4 and o.is_contiguous(memory_format=torch.channels_last) and not o.is_contiguous() for o in learn.model.parameters()) else ''
-    return (f"{getattr(learn.model, 'arch', type(learn.model).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
-            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{_made(learn.dls)}")
+    return (f"{getattr(get_model(learn.model), 'arch', type(get_model(learn.model)).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
+            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{f' in each of {num_distrib()} processes' if num_distrib()>1 else ''}{_made(learn.dls)}")
 
 # %% ../nbs/05_learner.ipynb #10857a5b
 def _with_options(opt, kw):
@@ -548,11 +548,13 @@ def _plain(o):
     if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
     return o.item() if isinstance(o, np.generic) else o
 
+def _own(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
+
 def _state(learn):
     np_state = np.random.get_state()
-    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, model=learn.model.state_dict(), opt=learn.opt.state_dict(),
+    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, model=get_model(learn.model).state_dict(), opt=learn.opt.state_dict(),
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
-                history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
+                history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[_own(dl).rng.getstate() for dl in learn.dls.loaders],
                 rngs=dict(python=random.getstate(), numpy=[np_state[0], np_state[1].tolist(), *np_state[2:]], torch=torch.get_rng_state(),
                           cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])))
 
@@ -571,11 +573,11 @@ class Checkpoint(Callback):
 
 # %% ../nbs/05_learner.ipynb #658090a3
 def _restore(learn, s):
-    learn.model.load_state_dict(s['model']); learn.opt.load_state_dict(s['opt'])
+    get_model(learn.model).load_state_dict(s['model']); learn.opt.load_state_dict(s['opt'])
     if s['scaler'] and getattr(learn, 'scaler', None): learn.scaler.load_state_dict(s['scaler'])
     for cb,_,put in _cb_states(learn): put(s['cbs'][cb.name])
     vars(learn.history).update(s['history'], fresh=False)
-    for dl,r in zip(learn.dls.loaders, s['loaders']): dl.rng.setstate(r)
+    for dl,r in zip(learn.dls.loaders, s['loaders']): _own(dl).rng.setstate(r)
     r = s['rngs']
     random.setstate(r['python']); np.random.set_state(tuple(r['numpy'])); torch.set_rng_state(r['torch'].cpu())
     if r['cuda'] and len(r['cuda'])==torch.cuda.device_count(): torch.cuda.set_rng_state_all([o.cpu() for o in r['cuda']])
@@ -613,7 +615,7 @@ def stoppable(
     def handler(sig, frame):
         if cb.asked: raise KeyboardInterrupt
         cb.asked = True
-    main = threading.current_thread() is threading.main_thread()
+    main = threading.current_thread() is threading.main_thread() and num_distrib()<2 # several processes would stop at different steps and wait for each other
     old = signal.signal(signal.SIGINT, handler) if main else None
     learn.add_cb(cb)
     try: yield cb

@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, check_number, one_of
 from .files import read_json, write_json
-from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, set_seed
+from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed
 from .sources import Source, load_source
 from .augment import make_policy
 from .data import cifar_dls, source_stats
@@ -23,6 +23,7 @@ from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
 from .learner import (Checkpoint, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plot_history, plot_lr, read_history,
     save_network, schedules, stoppable)
+from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
 from .diagnosis import diagnose
 
 # %% ../nbs/06_recipes.ipynb #e5e14a45
@@ -262,20 +263,22 @@ def recipe_learner(
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
     r,src = get_recipe(recipe),load_source(source)
     set_seed(r.seed)
-    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
+    dls = cifar_dls(src, r.policy, share_of_batch(r.bs), r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
     try: return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw)
     except TypeError as e: raise InputError(f'model_kw is {r.model_kw}, which {r.arch} refuses: {e}') from e
 
 def _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every, checkpoint=None):
     "Fit, from the start or from a checkpoint, and finish the run folder"
     last = path/'checkpoint/last.pt'
-    more = [RunLog(path), *_callbacks(r), *L(cbs)]
-    if checkpoint_every: last.parent.mkdir(exist_ok=True); more.append(Checkpoint(last, checkpoint_every))
-    if tensorboard: more.append(_tensorboard(path))
-    with stoppable(learn) as stop, going_on(learn, checkpoint) if checkpoint else nullcontext():
+    more,first = [*_callbacks(r), *L(cbs)],is_first()
+    if first: more.append(RunLog(path))
+    if first and checkpoint_every: last.parent.mkdir(exist_ok=True); more.append(Checkpoint(last, checkpoint_every))
+    if first and tensorboard: more.append(_tensorboard(path))
+    with stoppable(learn) as stop, in_processes(learn), going_on(learn, checkpoint) if checkpoint else nullcontext():
         schedules[r.sched](learn, r.epochs, rate, cbs=more, **r.sched_kw)
-    finish_run(learn, path, completed=not stop.asked, tta=r.tta)
-    if not stop.asked and last.exists(): last.unlink(); last.parent.rmdir()
+    if first:
+        with alone(learn): finish_run(learn, path, completed=not stop.asked, tta=r.tta)
+    if first and not stop.asked and last.exists(): last.unlink(); last.parent.rmdir()
     return path
 
 # %% ../nbs/06_recipes.ipynb #d11a978c
@@ -291,18 +294,20 @@ def train(
     loader:str='auto', # name in `loader_kinds`
 ) -> Path: # the run folder
     "Train by `recipe` on `source` and write the run folder; Ctrl-C ends it in order, with what was reached"
-    r,src = get_recipe(recipe),load_source(source)
-    path = _run_dir(run_dir, r.name if r.name!='custom' else r.arch, src.name)
+    r,device = get_recipe(recipe),start_processes(device) or device
+    with first_goes_first(): src = load_source(source)
+    path = from_first(is_first() and _run_dir(run_dir, r.name if r.name!='custom' else r.arch, src.name))
     check_number('checkpoint_every', checkpoint_every, low=0, whole=True)
     if tensorboard: _tensorboard(path)
     learn = recipe_learner(r, src, device, workers, loader)
     found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' else None
-    rate,dls = found.chosen if found else learn.lr,learn.dls
+    rate,dls = from_first(found.chosen if found else learn.lr),learn.dls
+    if not is_first(): return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
     try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
     config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=pick_precision(r.precision, dls.device),
                   source=dict(name=src.name, path=str(src.path).replace(str(Path.home()), '~'), fingerprint=src.fingerprint, n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
-                              vocab=list(dls.vocab), size=src.size), loader=dls.loader, workers=dls.train.fake_l.num_workers, **environment(dls.device))
+                              vocab=list(dls.vocab), size=src.size), loader=dls.loader, workers=dls.train.fake_l.num_workers, processes=max(num_distrib(), 1), **environment(dls.device))
     if found:
         config['lr_find'] = dict(found)
         _save_figure(path/'figures/lr_find.png', found.plot)
@@ -338,7 +343,7 @@ def resume(
     checkpoint_every:int=1, # as for `train`
 ) -> Path: # the run folder
     "Go on with a run from its last checkpoint, to the end it would have had; raises `InputError` where there is nothing to go on with, or the images differ"
-    path = Path(run_dir).expanduser()
+    path,device = Path(run_dir).expanduser(),start_processes(device) or device
     r,config = read_run(path)
     if (path/'metrics.json').exists() and read_json(path/'metrics.json')['completed']: raise InputError(f'the run in {path} is complete: there is nothing to go on with')
     if not (path/'checkpoint/last.pt').exists(): raise InputError(f'{path} has no checkpoint: no epoch was finished, so start anew')

@@ -8,7 +8,7 @@ __all__ = ['inits', 'ttas', 'whiten_stem', 'dirac_convs', 'zero_gamma', 'start_f
 
 # %% ../nbs/04_tricks.ipynb #2dda8350
 from .errors import InputError, check_number, one_of
-from fastai.vision.all import Callback, CancelValidException, F, nn, torch
+from fastai.vision.all import Callback, CancelValidException, F, get_model, nn, torch
 from torch.optim.swa_utils import AveragedModel
 from .models import BasicBlock, ResNet
 
@@ -152,7 +152,7 @@ class EMA(Callback):
         if self.live is not None: self.live,self.learn.model = None,self.live.eval()
     def after_fit(self):
         self.after_validate()
-        if self.n: self.learn.model.load_state_dict(self.avg.module.state_dict())
+        if self.n: get_model(self.learn.model).load_state_dict(self.avg.module.state_dict())
 
     def state_dict(self): return dict(avg=self.avg.state_dict(), n=self.n)
     def load_state_dict(self, sd): self.n = sd['n']; self.avg.load_state_dict(sd['avg'])
