@@ -133,6 +133,7 @@ def cifar_train(
     p.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
     p.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
     p.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
+    p.add_argument('--compile', action='store_true', help='torch.compile the network: slow to start, faster after (default: not)')
     p.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
     p.add_argument('--list', action='store_true', help='print the recipes and end')
     args = p.parse_args(argv)
@@ -141,7 +142,7 @@ def cifar_train(
             from cifar_fastai.recipes import recipe_table
             print(recipe_table())
             return 0
-        if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
+        if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or args.compile or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
         if args.resume:
             from cifar_fastai.distributed import is_first
             from cifar_fastai.recipes import resume
@@ -153,7 +154,7 @@ def cifar_train(
         from cifar_fastai.distributed import first_goes_first, is_first, start_processes
         start_processes(args.device)
         with first_goes_first(): src = load_source(args.source, skip_bad=args.skip_bad)
-        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader)
+        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, compile=args.compile)
         return _ended(path) if is_first() else 0
     return _guarded('cifar-train', run)
 
@@ -263,8 +264,9 @@ def _measured(name, argv, args):
     def run():
         import shlex
         from cifar_fastai import speed
-        rec = getattr(speed, f'{name}_speed')(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
-        if 'ours' in rec: print(speed.speed_table(rec))
+        rec = getattr(speed, dict(growth='growth', recipes='recipe_speed').get(name, f'{name}_speed'))(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
+        if name=='growth': print(speed.growth_table(rec))
+        elif 'ours' in rec: print(speed.speed_table(rec))
         else: print('\n'.join(f'{v:8.2f} s  {k}' for k,v in rec['median'].items())+f"\nimport of the package over fastai's own: {rec['import_over_fastai']:.2f}")
         print(f'record: {args.out}')
     return _guarded(f'cifar-bench {name}', run)
@@ -277,7 +279,7 @@ def _bench_cam(argv):
     return _measured('cam', argv, p.parse_args(argv))
 
 def _bench_loader(argv):
-    p = _speed_parser('loader', 'Time loaders on one core: stock fastai, torchvision, the CPU path, albumentations alone, the device path.', n=(2000, 'training images of the sample data'), bs=(128, 'images in a batch'))
+    p = _speed_parser('loader', 'Time loaders on one core: stock fastai, torchvision, the CPU path, albumentations alone, the device path.', n=(2000, 'training images of the sample data'), bs=(128, 'images in a batch'), workers=(0, 'loader processes of one more CPU path; 0: none'))
     p.add_argument('--policy', default='crop_flip_cutout', metavar='NAME', help='augmentation (default crop_flip_cutout)')
     _device(p)
     return _measured('loader', argv, p.parse_args(argv))
@@ -286,14 +288,32 @@ def _bench_loader(argv):
 def _bench_step(argv):
     p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the write-ups' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
     p.add_argument('--precision', default='auto', metavar='NAME', help='auto, fp32, bf16 or fp16 (default auto)')
+    p.add_argument('--compile', action='store_true', help='try torch.compile too')
     _device(p)
     return _measured('step', argv, p.parse_args(argv))
 
+def _bench_recipes(argv):
+    p = _speed_parser('recipes', 'Time whole recipes side by side, over all their epochs.', n_batches=(2, 'batches in an epoch'))
+    p.add_argument('names', nargs='*', default=('quick','plain5'), metavar='NAME', help='recipes; the first is compared with the others (default quick plain5)')
+    _device(p)
+    return _measured('recipes', argv, p.parse_args(argv))
+
+def _bench_growth(argv):
+    p = _Parser('cifar-bench growth', 'Show how speed and peak memory go with the number of images and with the size of a batch.')
+    p.add_argument('--images', type=_sizes, default=(1000,10000,50000), metavar='N,N', help='numbers of training images (default 1000,10000,50000)')
+    p.add_argument('--batches', type=_sizes, default=(64,128,256,512), metavar='N,N', help='images in a batch of a training step (default 64,128,256,512)')
+    p.add_argument('--source', metavar='SRC', help='the images, as many as the largest number at least (default: CIFAR-10, see cifar-train --help)')
+    p.add_argument('--policy', default='crop_flip_cutout', metavar='NAME', help='augmentation (default crop_flip_cutout)')
+    p.add_argument('--out', default='results/bench-growth.json', metavar='FILE', help='the record (default results/bench-growth.json)')
+    _device(p)
+    return _measured('growth', argv, p.parse_args(argv))
+
 def _bench_start(argv):
     p = _speed_parser('start', 'Time the imports, --help, and the way to the first batch.')
+    p.add_argument('--source', default='shapes10', metavar='SRC', help='whose first batch (default shapes10)')
     return _measured('start', argv, p.parse_args(argv))
 
-benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'loader': _bench_loader, 'step': _bench_step, 'cam': _bench_cam, 'start': _bench_start, 'table': _bench_table}
+benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'loader': _bench_loader, 'step': _bench_step, 'recipes': _bench_recipes, 'cam': _bench_cam, 'start': _bench_start, 'growth': _bench_growth, 'table': _bench_table}
 
 def cifar_bench(
     argv=None, # the bench and its options; by default those of the command line

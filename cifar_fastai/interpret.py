@@ -11,7 +11,6 @@ from collections import namedtuple
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from sklearn import metrics as skm
-from sklearn.neighbors import NearestNeighbors
 from .errors import InputError, check_number, one_of
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
 from .data import Item, cifar_dls
@@ -120,6 +119,9 @@ class ScoredItems(list):
     ):
         super().__init__(items)
         self.interp = interp
+    def __getitem__(self, i):
+        res = super().__getitem__(i)
+        return type(self)(res, self.interp) if isinstance(i, slice) else res
     @property
     def idxs(self): return [o.idx for o in self]
 
@@ -238,6 +240,7 @@ def label_errors(self:CifarInterpretation,
     wrong = torch.nonzero(self.decoded!=self.targs).flatten()
     cols = ['item','label','suggested','its probability','neighbours with it','loss']
     if not len(wrong): return pd.DataFrame(columns=cols)
+    from sklearn.neighbors import NearestNeighbors # slow to import
     near = NearestNeighbors(n_neighbors=neighbours+1).fit(x.numpy()).kneighbors(x[wrong].numpy(), return_distance=False)
     rows = []
     for i,ns in zip(wrong.tolist(), near):

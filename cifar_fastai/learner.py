@@ -236,6 +236,7 @@ def cifar_learner(
     metrics=accuracy, # as in fastai
     cbs=None, # more callbacks
     model_kw:dict=None, # options of the architecture: `norm`, `last_stride`, `dropout`, `width`
+    compile:bool=False, # `torch.compile` the network: the first step of each shape takes a minute or so, the others less
     **kwargs, # passed on to `Learner`
 ) -> Learner:
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"
@@ -251,6 +252,7 @@ def cifar_learner(
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
     model = model.to(device)
     if channels_last: model = model.to(memory_format=torch.channels_last)
+    if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     if isinstance(opt, str):
