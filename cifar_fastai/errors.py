@@ -11,8 +11,21 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 
 # %% ../nbs/00_errors.ipynb #6ae2a84b
+def _one_line(s, most=2000):
+    "`s` in one line of at most `most` characters, without what would move the cursor of a terminal"
+    if len(s)>most: s = f'{s[:most-300]} ... {s[-280:]}'
+    return ' '.join(''.join(o if o.isprintable() else ' ' if o.isspace() else repr(o)[1:-1] for o in s).split())
+
 class InputError(ValueError):
     "Something the caller gave cannot be used; the message says which value, and what to do"
+    def __str__(self): return _one_line(super().__str__())
+
+# %% ../nbs/00_errors.ipynb #d90068e2
+def _show(x, most=80):
+    "A value as messages quote it: in one line, and shortened"
+    try: s = _one_line(repr(x), 10*most)
+    except Exception: s = f'of type {type(x).__name__}' # such as a number of more digits than Python prints
+    return s if len(s)<=most else s[:most-3]+'...'
 
 # %% ../nbs/00_errors.ipynb #6d28e95a
 def one_of(
@@ -22,10 +35,10 @@ def one_of(
 ):
     "Return `name` if it is among `valid`, else raise an `InputError` that lists them"
     valid = list(valid)
-    if name in valid: return name
-    near = get_close_matches(str(name).lower(), [str(o).lower() for o in valid], 1)
+    if isinstance(name, str) and name in valid: return name
+    near = get_close_matches(name.lower(), [str(o).lower() for o in valid], 1) if isinstance(name, str) else []
     hint = f'did you mean {next(str(o) for o in valid if str(o).lower()==near[0])!r}? ' if near else ''
-    raise InputError(f"unknown {what} {name!r}: {hint}choose from {', '.join(map(str, valid))}")
+    raise InputError(f"unknown {what} {_show(name)}: {hint}choose from {', '.join(map(str, valid))}")
 
 # %% ../nbs/00_errors.ipynb #5b880972
 def check_number(
@@ -41,7 +54,7 @@ def check_number(
     kind = 'a whole number' if whole else 'a number'
     want = [f'{s} {v:g}' for s,v in (('at least', low), ('above', above), ('at most', high), ('below', below)) if v is not None]
     need = ' '.join([kind, ' and '.join(want)]).strip()
-    ok = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and math.isfinite(x)
+    ok = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and (isinstance(x, Integral) or math.isfinite(x))
     ok = ok and (low is None or x>=low) and (high is None or x<=high) and (above is None or x>above) and (below is None or x<below)
-    if not ok: raise InputError(f'{what} is {x!r}: it must be {need}')
+    if not ok: raise InputError(f'{what} is {_show(x)}: it must be {need}')
     return x
