@@ -8,11 +8,11 @@ __all__ = ['reference_accuracy', 'one_run', 'mean_std', 'run_seeds', 'read_recor
 
 # %% ../nbs/09_bench.ipynb #d615c20f
 import json, shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image
-from .errors import InputError, check_number
+from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_json
 from .shapes import shapes10
 from .sources import load_source
@@ -55,7 +55,7 @@ def mean_std(
     xs, # numbers
 ) -> tuple: # mean, sample standard deviation (None for one number), count
     "Mean, sample standard deviation and count"
-    xs = np.asarray(list(xs), float)
+    xs = np.asarray(check_numbers('xs', list(xs)), float)
     return float(xs.mean()),float(xs.std(ddof=1)) if len(xs)>1 else None,len(xs)
 
 _harmless = ('seed','precision','valid_every','tta') # fields that leave a recipe what it is
@@ -147,6 +147,9 @@ def effects(
 ) -> dict: # the record: base and variants, accuracies of the seeds, differences and their standard errors, in points
     "Measure what each change does to the accuracy on held-out training images"
     if base.valid=='test': raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')
+    for k,v in check_kind('variants', variants, dict, 'fields that differ, by the name of each variant').items():
+        for f in check_kind(f'variant {k!r}', v, dict, 'the fields that differ, by name'): one_of(f'field of variant {k!r}', f, [o.name for o in fields(Recipe)])
+    check_number('seeds', seeds, low=1, whole=True)
     src,every = load_source(source),{'base': {}, **variants}
     todo = {k: get_recipe(base, **kw) for k,kw in every.items()}
     accs,secs,rec = {k: [] for k in every},{k: [] for k in every},None

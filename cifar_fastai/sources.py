@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.imports import in_notebook
 from PIL import Image, ImageOps, UnidentifiedImageError
-from .errors import InputError, _show, check_number
+from .errors import InputError, _show, check_kind, check_number
 from .files import data_home, write_atomic
 
 # %% ../nbs/01_sources.ipynb #016689b3
@@ -26,8 +26,9 @@ def _column(what, a, kinds=None, to=None):
     "`a` as an array, of one of the dtype `kinds`"
     try: res = np.asarray(a)
     except (ValueError, TypeError, RuntimeError) as e: raise InputError(f'{what} is no array: {e}') from None
-    if kinds is None: return res
-    if res.size and res.dtype.kind not in kinds or res.ndim!=1: raise InputError(f"{what} is {res.dtype} of shape {res.shape}: give {'a bool' if kinds=='b' else 'a whole number'} for each image")
+    if kinds is None and res.ndim: return res
+    kinds = kinds or ''
+    if res.size and res.dtype.kind not in kinds or res.ndim!=1: raise InputError(f"{what} is {res.dtype} of shape {res.shape}: give {'a bool' if kinds=='b' else 'a whole number' if kinds else 'an array'} for each image")
     return res.astype(to)
 
 def _names(vocab):
@@ -195,6 +196,8 @@ def fit_image(
     "Scale the shorter side to `size` with antialiasing, and keep the centre"
     w,h = img.size
     if (w,h)==(size,size): return img
+    check_number('size', size, low=1, whole=True)
+    if not w*h: raise InputError(f'this image is {w}x{h}: it has no pixels to scale')
     s = min(w,h)
     return img.resize((size,size), Image.Resampling.BICUBIC, box=((w-s)/2, (h-s)/2, (w+s)/2, (h+s)/2))
 
@@ -590,8 +593,7 @@ def load_source(
     check_number('size', size, low=1, high=1024, whole=True)
     check_number('valid_pct', valid_pct, above=0, below=1)
     check_number('seed', seed, low=0, whole=True)
-    for k,v in dict(skip_bad=skip_bad, check_md5=check_md5, cache=cache, verbose=verbose).items():
-        if not isinstance(v, bool): raise InputError(f'{k} is {_show(v)}: it must be True or False')
+    for k,v in dict(skip_bad=skip_bad, check_md5=check_md5, cache=cache, verbose=verbose).items(): check_kind(k, v, bool, 'True or False')
     notes = []
     def say(s):
         notes.append(s)

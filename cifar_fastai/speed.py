@@ -173,6 +173,7 @@ def start_speed(
     command:str='', # how to repeat it, for the record
 ) -> dict: # the record
     "Seconds until the package, and fastai without it, are imported, until `cifar-train --help` is through, and until a first batch is there"
+    check_number('rounds', rounds, low=1, whole=True)
     batch = "import time; from cifar_fastai.all import *; s=time.perf_counter(); cifar_dls('shapes10', device='cpu').one_batch(); print(time.perf_counter()-s)"
     def timed(*cmd):
         start = time.perf_counter()
