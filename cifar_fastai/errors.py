@@ -52,7 +52,7 @@ def check_number(
 ):
     "Return `x` if it is a finite number in its range, else raise an `InputError` that gives the range"
     kind = 'a whole number' if whole else 'a number'
-    want = [f'{s} {v:g}' for s,v in (('at least', low), ('above', above), ('at most', high), ('below', below)) if v is not None]
+    want = [f'{s} {v:g}' if isinstance(v, float) else f'{s} {v}' for s,v in (('at least', low), ('above', above), ('at most', high), ('below', below)) if v is not None]
     need = ' '.join([kind, ' and '.join(want)]).strip()
     ok = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and (isinstance(x, Integral) or math.isfinite(x))
     ok = ok and (low is None or x>=low) and (high is None or x<=high) and (above is None or x>above) and (below is None or x<below)

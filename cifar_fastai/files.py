@@ -25,6 +25,7 @@ def write_atomic(
 ):
     "Write a file whole or not at all"
     path = Path(path)
+    if path.is_dir(): raise IsADirectoryError(21, 'Is a directory', str(path))
     tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
     try:
         with tmp.open('wb') as f:

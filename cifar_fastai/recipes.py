@@ -71,7 +71,7 @@ class Recipe:
 
 # %% ../nbs/06_recipes.ipynb #b07b5685
 _whole,_share,_positive = dict(low=1, whole=True),dict(low=0, below=1),dict(low=0)
-_ranges = dict(epochs=_whole, bs=_whole, valid_every=_whole, seed=dict(low=0, high=2**32-1, whole=True), label_smoothing=_share, mixup=_positive, cutmix=_positive, l1=_positive, l2=_positive)
+_ranges = dict(epochs=dict(low=1, high=10**6, whole=True), bs=dict(low=1, high=10**7, whole=True), valid_every=_whole, seed=dict(low=0, high=2**32-1, whole=True), label_smoothing=_share, mixup=dict(low=0, high=100), cutmix=dict(low=0, high=100), l1=_positive, l2=_positive)
 _optional = dict(wd=_positive, n_train=dict(low=2, whole=True), grad_clip=dict(above=0), early_stop=_whole, ema=dict(above=0, below=1))
 
 def _check(r):
@@ -89,6 +89,7 @@ def _check(r):
     if isinstance(r.lr, str):
         if r.lr!='find': raise InputError(f"lr is {r.lr!r}: give a number above 0, or 'find'")
     elif r.lr is not None: check_number('lr', r.lr, above=0)
+    if isinstance(r.valid, str) and r.valid!='test': raise InputError(f"valid is {_show(r.valid)}: it must be 'test' or a share above 0 and below 1, such as 0.1")
     if r.valid!='test': check_number('valid', r.valid, above=0, below=1)
     _check_options(r)
     if r.opt_kw: _with_options(opts[r.opt][0], r.opt_kw)
@@ -187,7 +188,10 @@ def get_recipe(
     elif not isinstance(recipe, (str,Path)): raise InputError(f'recipe is {_show(recipe)}: give a name, a JSON file or a Recipe')
     elif str(recipe) in recipes: r = recipes[str(recipe)]
     elif Path(recipe).suffix!='.json': one_of('recipe', str(recipe), recipes)
-    else: r = make_recipe(read_json(Path(recipe).expanduser(), 'give the name of a recipe, or a JSON file of its fields'))
+    else:
+        d = read_json(Path(recipe).expanduser(), 'give the name of a recipe, or a JSON file of its fields')
+        try: r = make_recipe(d)
+        except InputError as e: raise InputError(f'recipe {recipe}: {e}') from e
     d = asdict(r)
     for k,kw in (('sched','sched_kw'), ('opt','opt_kw')):
         if kwargs.get(k, d[k])!=d[k]: d[kw] = {} # another schedule has other options

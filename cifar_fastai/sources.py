@@ -179,8 +179,8 @@ def open_image(
 )->Image.Image: # 8-bit RGB, upright
     "Open any image as RGB: EXIF rotation applied, transparency over white, 16 bits scaled to 8, first frame of an animation"
     if isinstance(f, np.ndarray): return _rgb8(_from_array(f))
-    if not isinstance(f, (str,bytes,os.PathLike,Image.Image)): raise InputError(f'cannot read image: it is a {type(f).__name__}; give a path, bytes, a PIL image or an array')
-    what = f'{len(f):,} bytes' if isinstance(f, bytes) else f'{f.width}x{f.height}' if isinstance(f, Image.Image) else str(f)
+    if not isinstance(f, (str,bytes,os.PathLike,Image.Image)): raise InputError(f'cannot read image: it is of type {type(f).__name__}; give a path, bytes, a PIL image or an array')
+    what = f'{len(f):,} bytes' if isinstance(f, bytes) else f'{f.width}x{f.height}' if isinstance(f, Image.Image) else str(f) or repr(f)
     try:
         with _no_bombs():
             if isinstance(f, Image.Image): return _rgb8(f)
@@ -503,7 +503,7 @@ def _find(src, say):
         path = Path(src).expanduser()
         if str(src) and path.exists(): return path
     except (TypeError, ValueError, OSError, RuntimeError): pass
-    raise InputError(f"nothing at {str(src)!r}: {_layouts}, the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
+    raise InputError(f"nothing at {_show(str(src))}: {_layouts}, the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
 
 def _official(path):
     "The official folder or archive in `path`, or None"
@@ -550,7 +550,7 @@ def _raw(path, size, skip_bad, check_md5, cache, say):
         files = {} if official else _list(path)
         listed = ([(o.name, *_stat(o)) for o in ([official] if official.is_file() else map(official.joinpath, _batch_names))] + [check_md5] if official
             else sorted((s,c,sorted(fs)) for (s,c),fs in files.items()))
-    except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; check its permissions') from None
+    except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; give a folder or an archive that you may read') from None
     sig,f,raw = _sha('1', repr(listed)), _cache_file(official or path, size), None
     if cache:
         try: raw = _load_cache(f, sig)

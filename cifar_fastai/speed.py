@@ -97,7 +97,7 @@ def loader_speed(
     command:str='', # how to repeat it, for the record
 ) -> dict: # the record
     "Augmented, normalised images a second, for one core: stock fastai, torchvision, the CPU path, albumentations alone, the device path"
-    check_number('n', n, low=bs, whole=True)
+    check_number('bs', bs, low=1, whole=True); check_number('n', n, low=bs, whole=True); check_number('rounds', rounds, low=1, whole=True)
     src,device = load_source(shapes10(n_train=n, n_test=10)),pick_device(device)
     threads,bare = torch.get_num_threads(),make_policy(policy)
     def alone():
@@ -152,6 +152,7 @@ def step_speed(
     model_kw:dict=None, # passed on to `resnet18`
 ) -> dict: # the record
     "Training images a second: the learner's loop, a bare loop of the same kind (the limit), and the write-ups' float32 loop"
+    check_number('n_batches', n_batches, low=1, whole=True); check_number('bs', bs, low=1, whole=True)
     device = pick_device(device)
     precision = pick_precision(precision, device)
     set_seed(0)

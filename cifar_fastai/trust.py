@@ -57,6 +57,7 @@ def _tried(methods, layers):
 @patch
 def _right(self:CifarInterpretation, n, seed):
     "`n` correctly classified items, or all of them"
+    if n is not None: check_number('n', n, low=1, high=len(self.targs), whole=True)
     return self.correct(int((self.decoded==self.targs).sum()) if n is None else n, 'random', seed)
 
 @patch
