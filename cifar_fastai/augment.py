@@ -50,10 +50,10 @@ def _by_pieces(policy, size, fill):
     "The transforms of a policy such as 'crop4+flip+cutout12'; None if it is not of that form"
     res = []
     for piece in policy.split('+'):
-        m = re.fullmatch(r'([a-z]+)(\d*)', piece)
+        m = re.fullmatch('([a-z]+)([0-9]{0,4})', piece)
         if not m or m[1] not in _pieces: return None
         default,f = _pieces[m[1]]
-        if m[2] and (default is None or not 0<int(m[2])<size): raise InputError(f"policy {policy!r}: {piece!r} cannot be; {m[1]} takes {'no number' if default is None else f'1 to {size-1} pixels'}")
+        if m[2] if default is None else not 0<int(m[2] or default)<size: raise InputError(f"policy {policy!r}: {piece!r} cannot be; {m[1]} takes {'no number' if default is None else f'1 to {size-1} pixels'}")
         res += f(int(m[2] or default or 0), size, fill)
     return res
 
