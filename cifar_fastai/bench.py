@@ -136,6 +136,7 @@ def _of_effects(rec):
     except (ValueError, TypeError, AttributeError) as e: raise InputError(f'this is not a whole record of effects ({e}): make it again with its command') from e
     return rec
 
+# %% ../nbs/09_bench.ipynb #44925a72
 def read_records(
     folder='results', # where `run_seeds` wrote
 ) -> list: # a dict per record

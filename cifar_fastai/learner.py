@@ -213,6 +213,16 @@ def describe(
             f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{_made(learn.dls)}")
 
 # %% ../nbs/05_learner.ipynb #10857a5b
+def _check_parts(dls, arch, opt, model_kw):
+    "Raise `InputError` if one of these is not what `cifar_learner` can use"
+    check_kind('dls', dls, DataLoaders, 'a DataLoaders, such as cifar_dls gives'); check_kind('arch', arch, (str,nn.Module), f"a network, or one of {', '.join(archs)}")
+    check_kind('model_kw', model_kw or {}, dict, 'options by name')
+    if not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
+
+def _narrow(model, device):
+    "Kernels of fewer than 8 channels in channels-last write outside their memory on a CPU (PyTorch 2.15): the process would die"
+    return device.type=='cpu' and any(p.ndim==4 and len(p)<8 for p in model.parameters())
+
 def _with_options(opt, kw):
     "`opt` with the options `kw`, tried on a tensor"
     if not kw: return opt
@@ -240,11 +250,8 @@ def cifar_learner(
     **kwargs, # passed on to `Learner`
 ) -> Learner:
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"
-    check_kind('dls', dls, DataLoaders, 'a DataLoaders, such as cifar_dls gives'); check_kind('arch', arch, (str,nn.Module), f"a network, or one of {', '.join(archs)}")
-    check_kind('model_kw', model_kw or {}, dict, 'options by name')
-    if not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
-    device = torch.device(dls.device)
-    precision = pick_precision(precision, device)
+    _check_parts(dls, arch, opt, model_kw)
+    device,precision = torch.device(dls.device),pick_precision(precision, dls.device)
     if isinstance(arch, str):
         try: model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
         except TypeError as e: raise InputError(f'model_kw is {_show(model_kw)}, which {arch} refuses: {e}') from e
@@ -255,8 +262,7 @@ def cifar_learner(
         items = L(dls.train_ds.items)[:2000]
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
     model = model.to(device)
-    narrow = device.type=='cpu' and any(p.ndim==4 and len(p)<8 for p in model.parameters()) # such kernels write outside their memory there (PyTorch 2.15)
-    if channels_last and not narrow: model = model.to(memory_format=torch.channels_last)
+    if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     if isinstance(opt, str):

@@ -330,6 +330,7 @@ def _check_config(c):
         if not isinstance(c['source'], dict) or not isinstance(c['source'].get(k), kind): raise ValueError(f"source is {_show(c['source'])}, without a {k}")
     check_number('lr', c['lr'], above=0)
 
+# %% ../nbs/06_recipes.ipynb #da17e7bb
 def read_run(
     run_dir, # folder of a run
 ) -> tuple: # its `Recipe`, and the dict of its `config.json`
@@ -353,6 +354,7 @@ def run_source(
     if src.fingerprint!=was: raise InputError(f'the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, was {was}): give the same with source')
     return src
 
+# %% ../nbs/06_recipes.ipynb #9a0e18cb
 def resume(
     run_dir, # folder of a run that was cut off
     source=None, # the same images; by default from where the run had them

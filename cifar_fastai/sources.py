@@ -289,6 +289,7 @@ _known = {'numpy.core.multiarray _reconstruct': _Record, 'numpy ndarray': _Recor
 _plain_ops = 'INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'.split()
 _constants,_max_ops = dict(NONE=None, NEWTRUE=True, NEWFALSE=False),2**18 # a file of 10,000 images has some 30,000
 
+# %% ../nbs/01_sources.ipynb #9073c690
 class _Reader:
     "Carries out the instructions of a pickle, as far as a CIFAR-10 file has them"
     def __init__(self, raw): self.raw,self.stack,self.marks,self.memo,self.left = raw,[],[],{},len(raw)
@@ -322,28 +323,6 @@ class _Reader:
     def GET(self, i): self.stack.append(self.memo[i])
     BINPUT = LONG_BINPUT = PUT
     BINGET = LONG_BINGET = GET
-
-def _array(o):
-    "The uint8 array that a `_Record` describes"
-    if not isinstance(o, _Record): raise ValueError(f'data is a {type(o).__name__}')
-    _,shape,dtype,fortran,raw = o.state
-    if isinstance(raw, str): raw = raw.encode('latin1')
-    ok = dtype.args[0] in ('u1','|u1','uint8') and not fortran and isinstance(raw, (bytes,bytearray)) and shape==(len(raw)//3072, 3072)
-    if not ok: raise ValueError('data is not uint8, N x 3072')
-    return np.frombuffer(raw, np.uint8).reshape(shape)
-
-def _batch(raw, what):
-    "Images (uint8, N x 32 x 32 x 3) and labels of the batch file in bytes `raw`; `what` names it in errors"
-    try:
-        d = _Reader(raw).load()
-        if type(d) is not dict: raise ValueError(f'it is a {type(d).__name__}')
-        x,y = _array(d['data']), d['labels']
-        if type(y) is not list or len(y)!=len(x) or not y or not all(type(o) is int and 0<=o<10 for o in y):
-            raise ValueError('labels are not a list of numbers from 0 to 9, one for each image')
-    except Exception as e:
-        why = f'it has no {e}' if isinstance(e, KeyError) else _why(e)
-        raise InputError(f'{what} is cut short or not a CIFAR-10 batch ({why}): get the official file again') from None
-    return x.reshape(-1,3,32,32).transpose(0,2,3,1), y
 
 # %% ../nbs/01_sources.ipynb #800e34cb
 def _encode(self, s, encoding):
@@ -394,6 +373,29 @@ for _i in (1,2,3): setattr(_Reader, f'TUPLE{_i}', _after(_i, _Reader.TUPLE))
 _Reader.EMPTY_TUPLE,_Reader.EMPTY_LIST,_Reader.EMPTY_DICT = (_after(0, o) for o in (_Reader.TUPLE, _Reader.LIST, _Reader.DICT))
 _Reader.SETITEM,_Reader.APPEND = _after(2, _Reader.SETITEMS),_after(1, _Reader.APPENDS)
 
+# %% ../nbs/01_sources.ipynb #f67814d9
+def _array(o):
+    "The uint8 array that a `_Record` describes"
+    if not isinstance(o, _Record): raise ValueError(f'data is a {type(o).__name__}')
+    _,shape,dtype,fortran,raw = o.state
+    if isinstance(raw, str): raw = raw.encode('latin1')
+    ok = dtype.args[0] in ('u1','|u1','uint8') and not fortran and isinstance(raw, (bytes,bytearray)) and shape==(len(raw)//3072, 3072)
+    if not ok: raise ValueError('data is not uint8, N x 3072')
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+def _batch(raw, what):
+    "Images (uint8, N x 32 x 32 x 3) and labels of the batch file in bytes `raw`; `what` names it in errors"
+    try:
+        d = _Reader(raw).load()
+        if type(d) is not dict: raise ValueError(f'it is a {type(d).__name__}')
+        x,y = _array(d['data']), d['labels']
+        if type(y) is not list or len(y)!=len(x) or not y or not all(type(o) is int and 0<=o<10 for o in y):
+            raise ValueError('labels are not a list of numbers from 0 to 9, one for each image')
+    except Exception as e:
+        why = f'it has no {e}' if isinstance(e, KeyError) else _why(e)
+        raise InputError(f'{what} is cut short or not a CIFAR-10 batch ({why}): get the official file again') from None
+    return x.reshape(-1,3,32,32).transpose(0,2,3,1), y
+
 # %% ../nbs/01_sources.ipynb #7163bda4
 _batch_names = [f'data_batch_{i}' for i in range(1,6)] + ['test_batch']
 _md5,_max_batch,_max_all,_max_members = 'c58f30108f718f92721af3b95e74349a', 2**26, 2**28, 100
@@ -414,6 +416,7 @@ class _Member(tarfile.TarInfo):
         if not (m.isfile() or m.isdir()) and m.size>2**10: raise ValueError(f'a header of {m.size:,} bytes')
         return m
 
+# %% ../nbs/01_sources.ipynb #84d93627
 def _md5_of(path):
     h = hashlib.md5(usedforsecurity=False)
     with path.open('rb') as f:
