@@ -52,7 +52,7 @@ pickles = dict(
     builds=b'\x80\x02}}X\x01\x00\x00\x00ab0.', sets_state=b'\x80\x02](K\x01eb.', sets_dict=b"\x80\x02}}X\x09\x00\x00\x00__class__K\x01sb.", rot13=b'\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.',
     codec=b'\x80\x02c_codecs\nlookup\nX\x01\x00\x00\x00a\x85R.', escapes=b'\x80\x04\x8c\x04\x1b[2J\x8c\x03a\nb\x93.', memo_bomb=b'\x80\x02}r\xff\xff\xff\x7f.', bytes_bomb=b'\x80\x04\x8e'+struct.pack('<Q', 2**40)+b'.',
     bytearray_bomb=b'\x80\x05\x96'+struct.pack('<Q', 2**33)+b'.', hash_bomb=b'\x80\x02})q\x00'+b'h\x00h\x00\x86q\x00'*60+b'Ns.', copies_bomb=b'\x80\x02'+long_text+b'q\x00'+b'c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R'*5000+b'.',
-    depth_bomb=b'\x80\x02'+b']'*200_000+b'a'*199_999+b'.', length_bomb=b'\x80\x02'+b'N'*2_000_000+b'.', frame_lies=b'\x80\x04\x95'+struct.pack('<Q', 2**62)+b'}.', big_number=b'L'+b'9'*100_000+b'L\n.', pops_nothing=b'\x80\x02aaa.', empty=b'',
+    depth_bomb=b'\x80\x02'+b']'*100_000+b'a'*99_999+b'.', length_bomb=b'\x80\x02'+b'N'*2_000_000+b'.', frame_lies=b'\x80\x04\x95'+struct.pack('<Q', 2**62)+b'}.', big_number=b'L'+b'9'*100_000+b'L\n.', pops_nothing=b'\x80\x02aaa.', empty=b'',
     shape_lies=good.replace(b'K\x02M\x00\x0c\x86', b'J\xff\xff\xff\x7fM\x00\x0c\x86'), objects=pickle.dumps({**drawn(), 'data': np.array([[None]*3072]*2)}, 2), labels_beyond=pickle.dumps({**drawn(), 'labels': [1,10]}, 2), not_a_dict=pickle.dumps([1], 2), truncated=good[:-40])
 
 def official(room, **other):

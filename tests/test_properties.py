@@ -55,7 +55,7 @@ def test_splits_of_two_seeds_differ_in_nothing_but_the_draw(counts, seed):
 
 # ---- schedules
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(n=st.integers(1, 500), lr=st.floats(1e-5, 10), pct=st.floats(0.01, 0.99), div=st.floats(1, 1e3), final=st.floats(1, 1e4))
 def test_linear_cycle(n, lr, pct, div, final):
     f = linear_cycle(n, lr, pct, div, final)
@@ -196,7 +196,7 @@ def test_cache(data, tmp_path_factory):
 
 anything = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary()), lambda o: st.one_of(st.lists(o), st.dictionaries(st.text(), o)), max_leaves=8)
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(x=anything, low=st.one_of(st.none(), st.integers(-5, 5)), whole=st.booleans())
 def test_check_number(x, low, whole):
     "What passes is a finite number in its range; what does not is answered in one line that can be printed"
