@@ -145,10 +145,10 @@ def test_any_image(w, h, size, seed, mode):
     if mode in ('LAB','HSV','YCbCr','CMYK'): img = Image.merge(mode, img.convert('CMYK' if mode=='CMYK' else 'RGB').split())
     elif mode in ('I','F'): img = img.convert('L').convert(mode)
     else: img = img.convert(mode)
-    if mode=='LAB':
-        with pytest.raises(InputError, match='cannot read image'): open_image(img)
+    try: rgb = open_image(img)
+    except InputError as e: # what LAB becomes depends on the version of Pillow
+        assert mode=='LAB' and 'cannot read image' in str(e)
         return
-    rgb = open_image(img)
     assert rgb.mode=='RGB' and rgb.size==(w,h)
     assert np.asarray(fit_image(rgb, size)).shape==(size,size,3)
 
