@@ -11,7 +11,7 @@ import os, random, re
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1') # its import calls out otherwise, and waits 2 s when offline
 import numpy as np, matplotlib.pyplot as plt
 from torch.utils.data import get_worker_info
-from .errors import InputError, one_of, check_number
+from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from fastai.vision.all import PILImage, Transform, torch
 import albumentations as A
 import cv2 # albumentations' own engine: names of border modes
@@ -64,10 +64,10 @@ def _by_pieces(policy, size, fill):
     "The transforms of a policy such as 'crop4+flip+cutout12'; None if it is not of that form"
     res = []
     for piece in policy.split('+'):
-        m = re.fullmatch(r'([a-z]+)(\d*)', piece)
+        m = re.fullmatch('([a-z]+)([0-9]{0,4})', piece)
         if not m or m[1] not in _pieces: return None
         default,f = _pieces[m[1]]
-        if m[2] and (default is None or not 0<int(m[2])<size): raise InputError(f"policy {policy!r}: {piece!r} cannot be; {m[1]} takes {'no number' if default is None else f'1 to {size-1} pixels'}")
+        if m[2] if default is None else not 0<int(m[2] or default)<size: raise InputError(f"policy {policy!r}: {piece!r} cannot be; {m[1]} takes {'no number' if default is None else f'1 to {size-1} pixels'}")
         res += f(int(m[2] or default or 0), size, fill)
     return res
 
@@ -80,9 +80,12 @@ def make_policy(
     "The albumentations `Compose` of a policy; raises `InputError` for an unknown name or a list that albumentations refuses"
     if isinstance(policy, A.Compose): return policy
     if policy is None: policy = 'none'
+    check_number('size', size, low=4, high=4096, whole=True)
+    fill = tuple(check_numbers('fill', fill, 3, low=0, high=255))
     if isinstance(policy, str): policy = policies[policy](size, fill) if policy in policies else _by_pieces(policy, size, fill) or one_of('policy', policy, policies)
     if not isinstance(policy, (list,tuple)):
         raise InputError(f'policy is a {type(policy).__name__}: give a name, a list of albumentations transforms or a Compose')
+    for o in policy: check_kind('policy', o, (A.BasicTransform,A.BaseCompose), 'a list of albumentations transforms')
     try: return A.Compose(list(policy), strict=True)
     except ValueError as e: raise InputError(f'albumentations refuses this policy: {e}') from e
 
@@ -92,7 +95,8 @@ def reseed(
     seed, # whole number, or a sequence of them
 ):
     "Start the random numbers of `aug` anew from `seed`, one stream for all its transforms"
-    a,b = np.random.SeedSequence(seed).spawn(2)
+    try: a,b = np.random.SeedSequence(seed).spawn(2)
+    except (TypeError, ValueError) as e: raise InputError(f'seed is {_show(seed)}: it must be a whole number at least 0, or a sequence of them') from e
     aug.set_random_state(np.random.default_rng(a), random.Random(int(b.generate_state(1)[0])))
 
 # %% ../nbs/02_augment.ipynb #9a174202
@@ -129,7 +133,8 @@ def show_policy(
     imsize:float=0.9, # width of a picture, inches
 ):
     "Show `img` under `policy`, `n` times"
-    img = np.asarray(img)
+    img,ncols = np.asarray(img),check_number('ncols', ncols, low=1, whole=True)
+    if img.dtype!=np.uint8 or img.ndim!=3: raise InputError(f'img is {img.dtype} of shape {img.shape}: give height x width x 3, uint8, or a PIL image')
     aug,n = make_policy(policy, img.shape[0]),check_number('n', n, low=1, whole=True)
     reseed(aug, seed)
     nrows = -(-n//ncols)
@@ -162,6 +167,7 @@ def lint_stats(
 ) -> Lint: # empty if they are CIFAR-10's
     "What is wrong with `mean` and `std` as the statistics of CIFAR-10"
     res,near = Lint(),lambda a,b: np.allclose(np.broadcast_to(a, 3), b, atol=0.004)
+    for k,v in (('mean',mean), ('std',std)): check_number(k, v) if np.ndim(v)==0 else check_numbers(k, v, 3)
     if np.max(mean)>1 or np.max(std)>1: return Lint([f'statistics {mean}, {std} are not on the scale 0-1: divide them by 255'])
     if near(std, (0.2023,0.1994,0.2010)): res.append(f'std {tuple(std)} is the mean of per-image values: over all pixels it is {cifar10_std}')
     elif near(mean, (0.485,0.456,0.406)) and near(std, (0.229,0.224,0.225)): res.append(f"these are ImageNet's statistics: CIFAR-10's are {cifar10_mean}, {cifar10_std}")
@@ -188,6 +194,7 @@ def lint_policy(
     size:int=32, # height and width of the images, pixels
 ) -> Lint: # a line per finding
     "Warn of the mistakes that albumentations lets pass"
+    for o in policy if isinstance(policy, (list,tuple)) else (): check_kind('policy', o, (A.BasicTransform,A.BaseCompose), 'a list of albumentations transforms')
     ts = list(_walk(policy.transforms if isinstance(policy, A.Compose) else policy if isinstance(policy, (list,tuple)) else make_policy(policy, size).transforms))
     res,normed,padded = Lint(),False,False
     for t in ts:

@@ -122,5 +122,7 @@ class BatchPolicy:
         g:torch.Generator, # of the draws, on the same device
     ) -> torch.Tensor: # the same shape and type
         "Apply the policy, each image with its own draws"
+        if not isinstance(x, torch.Tensor) or x.dtype!=torch.uint8 or x.ndim!=4 or x.shape[1:3]!=(self.size,self.size):
+            raise InputError(f'x is {x.dtype if hasattr(x, "dtype") else type(x).__name__} of shape {tuple(getattr(x, "shape", ()))}: it must be a tensor N x {self.size} x {self.size} x 3, uint8')
         for op in self.ops: x = op.apply(x, **op.draw(len(x), self.size, g))
         return x

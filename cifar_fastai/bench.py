@@ -8,11 +8,11 @@ __all__ = ['reference_accuracy', 'one_run', 'mean_std', 'run_seeds', 'read_recor
 
 # %% ../nbs/09_bench.ipynb #d615c20f
 import json, shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image
-from .errors import InputError, check_number
+from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_json
 from .shapes import shapes10
 from .sources import load_source
@@ -30,7 +30,8 @@ def _same_run(path, recipe, src):
     except (OSError, ValueError): return False
     r = asdict(recipe)
     drop = lambda d: {k: v for k,v in d.items() if k not in ('note','name')}
-    return drop(c.get('recipe', {}))==drop(json.loads(json.dumps(r))) and c['source']['fingerprint']==src.fingerprint
+    try: return drop(c['recipe'])==drop(json.loads(json.dumps(r))) and c['source']['fingerprint']==src.fingerprint
+    except (KeyError, TypeError, AttributeError): return False
 
 def one_run(
     recipe:Recipe, # with its seed
@@ -55,7 +56,7 @@ def mean_std(
     xs, # numbers
 ) -> tuple: # mean, sample standard deviation (None for one number), count
     "Mean, sample standard deviation and count"
-    xs = np.asarray(list(xs), float)
+    xs = np.asarray(check_numbers('xs', list(xs)), float)
     return float(xs.mean()),float(xs.std(ddof=1)) if len(xs)>1 else None,len(xs)
 
 _harmless = ('seed','precision','valid_every','tta') # fields that leave a recipe what it is
@@ -63,7 +64,7 @@ _harmless = ('seed','precision','valid_every','tta') # fields that leave a recip
 def _label(base, changed):
     "A file name for a recipe with changes"
     part = lambda k,v: f'{k}-'+('_'.join(f'{a}-{b}' for a,b in v.items()) if isinstance(v, dict) else 'x'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v))
-    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in _harmless)]).replace('/','_').replace(' ','')
+    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in _harmless)]).replace('/','_').replace('\\','_').replace(' ','').lstrip('.')
 
 def _seed_record(path):
     m,rows,c = read_json(path/'metrics.json'),read_history(path),read_json(path/'config.json')
@@ -102,14 +103,48 @@ def run_seeds(
 # %% ../nbs/09_bench.ipynb #f66c9f88
 reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each write-up printed it
 
+def _checked_record(path):
+    "The record in `path`, None if it is of another kind; raises `InputError` for a damaged one"
+    r = read_json(path)
+    if not isinstance(r, dict) or not {'seeds','recipe'}<=set(r): return
+    num,kinds = (int,float),dict(label=str, full=bool, validated_on=str, n_seeds=int, mean=(int,float), std=(int,float,type(None)), tta=dict, seeds=list, recipe=dict, source=dict)
+    bad = [k for k,t in kinds.items() if k not in r or not isinstance(r[k], t)] or ([] if r['seeds'] else ['seeds'])
+    for what,t in ((r['source'], dict(name=str, n_train=int)), (r['recipe'], dict(name=str, epochs=int)), *((o, dict(seconds=num, hardware=str, precision=str, history=list)) for o in r['seeds'])) if not bad else ():
+        bad += [k for k,kind in t.items() if not isinstance(what, dict) or not isinstance(what.get(k), kind)]
+    for k,v in r['tta'].items() if not bad else ():
+        if not isinstance(v, list) or len(v)!=2 or not isinstance(v[0], num) or not isinstance(v[1], (*num,type(None))): bad.append('tta')
+    if bad: raise InputError(f"{path} is not a whole record of accuracy ({bad[0]} is missing or of another kind): make it again with its command, or remove it")
+    return r
+
+def _of_record(rec, *keys):
+    "A record, or what its file holds; raises `InputError` if it is of another kind"
+    d = rec if isinstance(rec, dict) else read_json(rec)
+    lacking = [k for k in keys if not isinstance(d, dict) or not isinstance(d.get(k), (list,dict))]
+    if lacking: raise InputError(f"{'this' if isinstance(rec, dict) else rec} is not such a record: it has no {lacking[0]}; give one of the right kind")
+    return d
+
+def _of_effects(rec):
+    "A record of `effects`, or what its file holds; raises `InputError` if it is damaged"
+    rec = _of_record(rec, 'rows')
+    try:
+        if 'base' not in rec['rows']: raise ValueError('it has no base')
+        for r in rec['rows'].values():
+            check_kind('changes', check_kind('row', r, dict, 'named fields').get('changes'), dict, 'options by name')
+            check_numbers('acc', r.get('acc'), low=0, high=1); check_numbers('seconds', r.get('seconds'), above=0); check_number('effect', r.get('effect'))
+            if 'se' not in r: raise ValueError('a row has no se')
+            if r['se'] is not None: check_number('se', r['se'], low=0)
+    except (ValueError, TypeError, AttributeError) as e: raise InputError(f'this is not a whole record of effects ({e}): make it again with its command') from e
+    return rec
+
+# %% ../nbs/09_bench.ipynb #44925a72
 def read_records(
     folder='results', # where `run_seeds` wrote
 ) -> list: # a dict per record
     "The accuracy records of a folder, in the order of `recipes`"
     if not Path(folder).is_dir(): raise InputError(f'{folder} is not a folder: give the one that holds the records')
-    recs = [read_json(p) for p in sorted(Path(folder).glob('*.json'))]
+    recs = [_checked_record(p) for p in sorted(Path(folder).glob('*.json'))]
     order = list(recipes)
-    return sorted((r for r in recs if 'seeds' in r and 'recipe' in r), key=lambda r: (order.index(r['recipe']['name']) if r['recipe']['name'] in order else 99, not r['full'], r['label']))
+    return sorted(filter(None, recs), key=lambda r: (order.index(r['recipe']['name']) if r['recipe']['name'] in order else 99, not r['full'], r['label']))
 
 def results_table(
     folder='results', # where `run_seeds` wrote
@@ -131,7 +166,7 @@ def plot_records(
 ):
     "Curves of the records of a folder, all seeds of each as a band"
     recs = [r for r in read_records(folder) if labels is None or r['label'] in labels]
-    if not recs: raise InputError(f"no record of {labels} in {folder}: there are {', '.join(r['label'] for r in read_records(folder)) or 'none'}")
+    if not recs: raise InputError(f"no record {'' if labels is None else f'of {labels} '}in {folder}: there are {', '.join(r['label'] for r in read_records(folder)) or 'none'}")
     return plot_runs({r['recipe']['name']: [o['history'] for o in r['seeds']] for r in recs})
 
 # %% ../nbs/09_bench.ipynb #a48530f0
@@ -147,6 +182,9 @@ def effects(
 ) -> dict: # the record: base and variants, accuracies of the seeds, differences and their standard errors, in points
     "Measure what each change does to the accuracy on held-out training images"
     if base.valid=='test': raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')
+    for k,v in check_kind('variants', variants, dict, 'fields that differ, by the name of each variant').items():
+        for f in check_kind(f'variant {k!r}', v, dict, 'the fields that differ, by name'): one_of(f'field of variant {k!r}', f, [o.name for o in fields(Recipe)])
+    check_number('seeds', seeds, low=1, whole=True)
     src,every = load_source(source),{'base': {}, **variants}
     todo = {k: get_recipe(base, **kw) for k,kw in every.items()}
     accs,secs,rec = {k: [] for k in every},{k: [] for k in every},None
@@ -173,7 +211,7 @@ def effects_table(
     rec, # what `effects` gave, or its file
 ) -> str: # Markdown
     "The effect of each change with its standard error"
-    if not isinstance(rec, dict): rec = read_json(rec)
+    rec = _of_effects(rec)
     b = rec['rows']['base']
     rows = [f"| {k} | {', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is'} | {len(r['acc'])} | {100*np.mean(r['acc']):.2f} | "
             + ('|' if k=='base' else f"{r['effect']:+.2f}"+(f" ± {r['se']:.2f}" if r['se'] is not None else '')+' |') + f" {np.mean(r['seconds'])/np.mean(b['seconds']):.2f} |" for k,r in rec['rows'].items()]
@@ -184,7 +222,7 @@ def plot_effects(
     ax=None, # matplotlib axes
 ):
     "The effects as a forest plot: a dot and two standard errors for each change"
-    if not isinstance(rec, dict): rec = read_json(rec)
+    rec = _of_effects(rec)
     rows = {k: r for k,r in rec['rows'].items() if k!='base'}
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.8+0.3*len(rows)))
     for i,(k,r) in enumerate(rows.items()): ax.errorbar(r['effect'], -i, xerr=2*(r['se'] or 0), fmt='o', color='C0' if r['effect']>2*(r['se'] or 0) else 'C3' if r['effect']<-2*(r['se'] or 0) else '0.5', ms=4, capsize=2)
@@ -217,6 +255,7 @@ def explanation_record(
     device=None, # where to compute; by default the GPU if there is one
 ) -> dict: # the record
     "Measure what the explanations of a run are worth"
+    check_number('n', n, low=2, whole=True); check_number('n_pointing', n_pointing, low=1, whole=True)
     (r,config),interp = read_run(run_dir),CifarInterpretation.from_run(run_dir, source, device=device)
     clf,src = PictureClassifier.from_learner(interp.learn),interp.learn.dls.source
     rand = interp.randomisation(methods, layers, n, seed=seed)
@@ -233,7 +272,7 @@ def trust_table(
     rec, # of `explanation_record`, or its file
 ) -> str: # Markdown
     "Pointing game, randomisation check and ROAD of each method and layer, side by side"
-    if not isinstance(rec, dict): rec = read_json(rec)
+    rec = _of_record(rec, 'road', 'randomisation_verdicts')
     key = lambda o: (o['method'], o['layer'])
     point,road = {key(o): o for o in rec['pointing'] or []},{key(o): o for o in rec['road']}
     rows = []

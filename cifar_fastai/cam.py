@@ -11,7 +11,7 @@ import contextlib, io
 import numpy as np, matplotlib.pyplot as plt
 from scipy.ndimage import gaussian_filter
 import pytorch_grad_cam as pgc
-from .errors import InputError, check_number, one_of
+from .errors import InputError, _show, check_number, one_of
 from fastai.vision.all import F, nn, torch
 from fastcore.basics import patch
 from .models import layer_sizes
@@ -77,6 +77,13 @@ def _frozen(model, layer, cut):
             for p,h,g in zip(ps, had, grads): p.requires_grad_(h); p.grad = g
 
 # %% ../nbs/08_cam.ipynb #bd20d239
+def _indices(what, o):
+    "Class indices as a list"
+    try: res = torch.as_tensor(o).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError): res = [None]
+    if not all(type(i) is int for i in res): raise InputError(f'{what} are {_show(o)}: give the index of a class for each image')
+    return res
+
 def cam_maps(
     model:nn.Module, # a classifier of images
     xb:torch.Tensor, # normalised images, N x 3 x H x W
@@ -91,9 +98,12 @@ def cam_maps(
 ) -> torch.Tensor: # N x h x w, float32 on the CPU, not scaled
     "Class activation maps of `xb`; raises `InputError` for an unknown method, layer or class"
     cls = cam_methods[one_of('method', method, cam_methods)]
+    check_number('bs', bs, low=1, whole=True)
+    if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalised images, N x 3 x H x W')
+    if not xb.isfinite().all(): raise InputError('xb has values that are not finite: there is no map of such an image')
     mod = find_layer(model, layer, xb.shape[-1], force)
-    targets = torch.as_tensor(targets).flatten().tolist()
-    others = [None]*len(targets) if minus is None else torch.as_tensor(minus).flatten().tolist()
+    targets,others = _indices('targets', targets),None if minus is None else _indices('minus', minus)
+    others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
     if minus is not None and method in _no_class: raise InputError(f'{method} gives the same map for every class, so a difference of two is empty: use GradCAM')
     p = next(model.parameters())
@@ -119,6 +129,8 @@ def in_pixels(
     smooth:float=None, # standard deviation of the spread, pixels; by default `size`/16, 0 for none
 ) -> torch.Tensor: # N x size x size
     "Maps at the size of the images: each cell where its convolutions were centred (odd kernels with a border of half of them), and spread"
+    check_number('size', size, low=1, whole=True)
+    if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
     smooth = check_number('smooth', size/16 if smooth is None else smooth, low=0)
     at = [(2*torch.arange(size)*n/size+1)/n-1 for n in maps.shape[-2:]] # cell p*n/size for pixel p, in grid_sample's -1 to 1
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
@@ -166,8 +178,10 @@ def overlay(
 ) -> np.ndarray: # H x W x 3, uint8
     "A map laid over a picture of any size; the picture itself where the map is empty"
     check_number('alpha', alpha, low=0, high=1)
+    if scale is not None: check_number('scale', scale, above=0)
     img,cam = np.asarray(img),np.asarray(cam, np.float32)
     img = ((255*img.clip(0, 1)).round() if img.dtype.kind=='f' else img.clip(0, 255)).astype(np.uint8)
+    if cam.ndim!=2 or not np.isfinite(cam).all(): raise InputError(f'cam is of shape {cam.shape}{"" if np.isfinite(cam).all() else ", not all finite"}: give one map, H x W')
     if is_empty(cam, signed): return img
     if not signed: cam = cam.clip(min=0)
     big = F.interpolate(torch.from_numpy(cam)[None,None], img.shape[:2], mode='bilinear', align_corners=False)[0,0].numpy()
@@ -210,6 +224,7 @@ def plot_cam(self:CifarInterpretation,
     "Each item above its maps; the maps of one item share one scale, so a paler one is a weaker one"
     rows = self.scored(getattr(items, 'idxs', items))
     targets = [targets] if isinstance(targets, str) else list(targets)
+    if not targets: raise InputError('targets is empty: name at least one')
     maps = [self.cam(rows, *(t if isinstance(t, tuple) else (t,)), method=method, layer=layer, **kwargs) for t in targets]
     signed,imgs = [isinstance(t, tuple) for t in targets],self._pictures(rows.idxs)
     fig,axs = plt.subplots(1+len(maps), len(rows), figsize=(len(rows)*imsize+0.3, (1+len(maps))*(imsize+0.05)+0.6), squeeze=False)

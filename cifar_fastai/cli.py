@@ -20,6 +20,15 @@ def _number_or(word):
     f.__name__ = f'number (or {word!r})'
     return f
 
+def _out_file(option, path, folder=False):
+    "Refuse a place where no file can be written before the work and not after it; `folder`: it must be there, else it will be made"
+    from pathlib import Path
+    from cifar_fastai.errors import InputError
+    p = Path(path).absolute()
+    if p.is_dir(): raise InputError(f'{option} is {path!r}, which is a folder: name a file in it')
+    up = next(o for o in p.parents if o.exists())
+    if not up.is_dir() or folder and up!=p.parent: raise InputError(f'{option} is {path!r}, but there is no folder {p.parent}: make it, or name another file')
+
 def _options(s):
     "Options by name, from text such as 'pct_start=0.3'; values as in JSON, else text"
     import json
@@ -172,9 +181,8 @@ def cifar_lr_find(
     def run():
         from cifar_fastai.errors import InputError
         r = _recipe(args)
-        from pathlib import Path
-        folder = Path(args.out).absolute().parent
-        if not folder.is_dir(): raise InputError(f'--out is {args.out!r}, but there is no folder {folder}: make it, or name another file')
+        _out_file('--out', args.out, folder=True)
+        if args.out[-4:].lower() not in ('.png','.svg','.pdf','.jpg'): raise InputError(f'--out is {args.out!r}: name a file that ends in .png, .svg, .pdf or .jpg')
         import matplotlib; matplotlib.use('Agg')
         from cifar_fastai.learner import find_lr
         from cifar_fastai.recipes import recipe_learner
@@ -210,13 +218,12 @@ def _bench_effects(argv):
     p.add_argument('--runs', default='runs/effects', metavar='DIR', help='folder for the run folders; complete ones are taken as they are (default runs/effects)')
     args = p.parse_args(argv)
     def run():
-        import json, shlex
+        import shlex
         from cifar_fastai.bench import effects, effects_table
-        from cifar_fastai.errors import InputError
+        from cifar_fastai.files import read_json
         from cifar_fastai.sources import load_source
-        try:
-            with open(args.variants) as f: variants = json.load(f)
-        except ValueError as e: raise InputError(f'{args.variants} is not JSON ({e})') from e
+        _out_file('--out', args.out)
+        variants = read_json(args.variants, 'give a JSON file: name of each variant to the fields that differ')
         print(effects_table(effects(_recipe(args), variants, load_source(args.source, skip_bad=args.skip_bad), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'effects', *argv]),
                                     device=args.device, workers=args.workers, loader=args.loader)))
     return _guarded('cifar-bench effects', run)
@@ -245,6 +252,7 @@ def _bench_explain(argv):
     def run():
         import shlex
         from cifar_fastai.bench import explanation_record, trust_table
+        _out_file('--out', args.out)
         kw = {k: getattr(args, k) for k in ('methods','layers') if getattr(args, k)}
         print(trust_table(explanation_record(args.run, args.source, args.out, args.n, args.n_pointing, command=shlex.join(['cifar-bench', 'explain', *argv]), device=args.device, **kw)))
         print(f'record: {args.out}')
@@ -264,6 +272,7 @@ def _measured(name, argv, args):
     def run():
         import shlex
         from cifar_fastai import speed
+        _out_file('--out', args.out)
         rec = getattr(speed, dict(growth='growth', recipes='recipe_speed').get(name, f'{name}_speed'))(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
         if name=='growth': print(speed.growth_table(rec))
         elif 'ours' in rec: print(speed.speed_table(rec))
@@ -363,6 +372,7 @@ def cifar_predict(
     p.add_argument('--csv', metavar='FILE', help='write the table there')
     args = p.parse_args(argv)
     def run():
+        if args.csv: _out_file('--csv', args.csv, folder=True)
         clf,path = _classifier(args.run, args.device)
         table,bad = clf.predict_files(args.files, args.k, args.fit)
         if args.csv:

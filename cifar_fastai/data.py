@@ -6,13 +6,13 @@
 __all__ = ['loader_kinds', 'Item', 'get_items', 'ItemImage', 'item_label', 'split_idxs', 'measure_stats', 'source_stats',
            'CifarDL', 'cifar_block', 'cifar_dls', 'pick_device']
 
-# %% ../nbs/03_data.ipynb #9b2c9b0a
+# %% ../nbs/03_data.ipynb #2a5be389
 import random
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from .errors import InputError, check_number, one_of
+from .errors import InputError, check_number, check_numbers, one_of
 from fastai.vision.all import (Categorize, CategoryBlock, DataBlock, DataLoaders, Datasets, IntToFloatTensor, L, Normalize, PILImage, TensorCategory, TensorImage, TfmdDL,
     ToTensor, Transform, TransformBlock, default_device, defaults, patch, rank_distrib, torch)
 from .sources import Source, fit_image, load_source, open_image
@@ -75,6 +75,8 @@ def split_idxs(
     n_train:int=None, # keep only this many training images, as many of each class; None: all
 ) -> tuple: # two arrays of indices, training and validation
     "Indices of the training and the validation items, stratified by class"
+    if not hasattr(source, 'is_valid'): raise InputError(f'source is a {type(source).__name__}: give what `load_source` returns')
+    check_number('seed', seed, low=0, high=2**32-1, whole=True)
     idxs,test = np.arange(len(source)), np.asarray(source.is_valid)
     if isinstance(valid, str) and valid!='test': raise InputError(f"valid is {valid!r}: it must be 'test' or a share above 0 and below 1, such as 0.1")
     if valid=='test':
@@ -95,6 +97,7 @@ def measure_stats(
     x:np.ndarray, # images, N x H x W x 3, uint8
 ) -> tuple: # mean and standard deviation of each channel over all pixels, scale 0-1
     "Mean and standard deviation of each channel, from its histogram: exact, whatever the number of images"
+    if getattr(x, 'dtype', None)!=np.uint8 or x.ndim!=4 or x.shape[3]!=3: raise InputError(f'x is {getattr(x, "dtype", type(x).__name__)} of shape {getattr(x, "shape", ())}: it must be uint8, N x H x W x 3')
     if len(x)==0: raise InputError('no images to measure: statistics need at least one')
     v = np.arange(256)/255
     ps = [np.bincount(x[...,c].ravel(), minlength=256)/x[...,c].size for c in range(3)]
@@ -201,7 +204,9 @@ def cifar_block(
     n_train:int=None, # keep only this many training images; None: all
 ) -> DataBlock:
     "A `DataBlock` that makes normalised batches of `source`"
+    if stats is not None and (not isinstance(stats, (list,tuple)) or len(stats)!=2): raise InputError(f'stats is {stats!r}: give mean and standard deviation, three numbers each')
     mean,std = stats or source_stats(source)
+    check_numbers('mean', mean, 3, low=0, high=1); check_numbers('std', std, 3, above=0, high=1)
     fill = tuple(round(255*o) for o in mean)
     image = TransformBlock(type_tfms=ItemImage(source.size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(image, CategoryBlock(vocab=list(source.vocab), sort=False)), dl_type=CifarDL, get_items=get_items, get_y=item_label,
@@ -242,7 +247,7 @@ def cifar_dls(
     "The `DataLoaders` of `source`; raises `InputError` for a batch larger than the data, an unknown policy, device or loader"
     source = load_source(source)
     check_number('bs', bs, low=1, whole=True)
-    check_number('seed', seed, low=0, whole=True)
+    check_number('seed', seed, low=0, high=2**32-1, whole=True)
     if val_bs is not None: check_number('val_bs', val_bs, low=1, whole=True)
     n = len(split_idxs(source, valid, seed, n_train)[0])
     if bs>n: raise InputError(f'bs is {bs}, but there are only {n} training images: a batch must fit, so give at most {n}')
@@ -265,6 +270,6 @@ def pick_device(
     try:
         res = torch.device(device)
         torch.zeros(1, device=res)
-    except (RuntimeError, AssertionError) as e:
+    except (RuntimeError, AssertionError, TypeError) as e:
         raise InputError(f"device {str(device)!r} cannot be used ({str(e).splitlines()[0]}): try 'cpu'") from e
     return res

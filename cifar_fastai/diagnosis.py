@@ -8,7 +8,7 @@ __all__ = ['accuracy_interval', 'Diagnosis', 'diagnose', 'plot_runs']
 # %% ../nbs/06_diagnosis.ipynb #875f7992
 from math import sqrt
 import numpy as np, matplotlib.pyplot as plt
-from .errors import InputError, check_number
+from .errors import InputError, check_kind, check_number
 
 # %% ../nbs/06_diagnosis.ipynb #a9d98e0e
 def accuracy_interval(
@@ -17,7 +17,7 @@ def accuracy_interval(
     z:float=1.96, # width in standard deviations: 1.96 covers 95 %
 ) -> tuple: # lower and upper bound, 0 to 1
     "Wilson's interval for an accuracy of `correct` out of `n`"
-    check_number('n', n, low=1, whole=True); check_number('correct', correct, low=0, high=n)
+    check_number('n', n, low=1, whole=True); check_number('correct', correct, low=0, high=n, whole=True); check_number('z', z, above=0)
     p,d = correct/n,1+z*z/n
     mid,half = (p+z*z/(2*n))/d, z*sqrt(p*(1-p)/n+z*z/(4*n*n))/d
     return max(0., mid-half),min(1., mid+half)
@@ -67,6 +67,7 @@ def diagnose(
     worst:int=3, # how many classes to name
 ) -> Diagnosis:
     "Over- or under-fitting, where the curves part, the gap at the end, the first epoch at `level`, the worst classes"
+    check_kind('rows', rows, (list,tuple), 'a list of the rows of a history'); check_number('worst', worst, low=0, whole=True)
     f = _facts(rows, check_number('level', level, above=0, high=1))
     says = {'over-fitting': 'more or stronger augmentation, weight decay or fewer epochs would help',
             'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help', 'well balanced': 'neither longer training nor more augmentation is clearly called for'}
@@ -86,6 +87,7 @@ def plot_runs(
     axs=None, # two matplotlib axes
 ):
     "Loss and accuracy over the epochs: mean and range over seeds, training dashed, validation solid"
+    if not runs or not all(hs and all(hs) for hs in runs.values()): raise InputError('there is nothing to plot: give each name the histories of its seeds, with at least one row each')
     if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.4))
     for c,(nm,hs) in enumerate(runs.items()):
         for ax,k,scale in zip(axs, ('loss','acc'), (1,100)):

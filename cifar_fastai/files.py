@@ -25,6 +25,7 @@ def write_atomic(
 ):
     "Write a file whole or not at all"
     path = Path(path)
+    if path.is_dir(): raise IsADirectoryError(21, 'Is a directory', str(path))
     tmp = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
     try:
         with tmp.open('wb') as f:
@@ -43,12 +44,17 @@ def write_json(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(d, indent=1)+'\n')
 
+_most_json = 2**26 # bytes; the longest of ours has some 100,000
+
 def read_json(
     path, # file to read
     remedy:str='check the path', # what to do if it cannot be read
 ):
     "The plain data of a JSON file; raises `InputError` where there is none"
     path = Path(path)
-    try: return json.loads(path.read_text(encoding='utf8'))
+    try:
+        if path.stat().st_size>_most_json: raise ValueError(f'it has {path.stat().st_size:,} bytes')
+        return json.loads(path.read_text(encoding='utf8'))
     except OSError as e: raise InputError(f'{path} cannot be read ({e.strerror}): {remedy}') from e
+    except RecursionError as e: raise InputError(f'{path} is not JSON of ours (nested too deep): {remedy}') from e
     except ValueError as e: raise InputError(f'{path} is not JSON ({e}): {remedy}') from e

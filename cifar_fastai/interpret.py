@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Scored', 'CifarInterpretation', 'ScoredItems']
 
-# %% ../nbs/07_interpret.ipynb #12135c01
+# %% ../nbs/07_interpret.ipynb #5c2ce7c0
 import json
 from collections import namedtuple
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from sklearn import metrics as skm
-from .errors import InputError, check_number, one_of
+from .errors import InputError, _show, check_kind, check_number, one_of
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
 from .data import Item, cifar_dls
 from .learner import as_it_was, cifar_learner, load_network
@@ -55,6 +55,7 @@ class CifarInterpretation(ClassificationInterpretation):
         act=None, # as in fastai
     ):
         "Score the items of `learn` once, with validation transforms"
+        check_kind('learn', learn, Learner, 'a Learner')
         if dl is None:
             if ds_idx not in (0,1): raise InputError(f'ds_idx is {ds_idx!r}: 0 is the training items, 1 the validation items')
             with as_it_was(learn.model): dl = learn.dls.test_dl((learn.dls.train_ds, learn.dls.valid_ds)[ds_idx].items, with_labels=True, bs=256, num_workers=0)
@@ -82,6 +83,7 @@ def most_confused(self:CifarInterpretation,
     min_val:int=1, # least count to tell
 ): # list of (actual, predicted, count), most frequent first
     "Pairs of classes that are mistaken for each other"
+    check_number('min_val', min_val, low=1, whole=True)
     return sorted(((a, p, int(n)) for a,row in zip(self.vocab, self.confusion_matrix()) for p,n in zip(self.vocab, row) if a!=p and n>=min_val), key=lambda o: -o[2])
 
 @patch
@@ -151,7 +153,7 @@ _orders = dict(loss='largest loss first', confidence='surest first', random='dra
 
 @patch
 def _pick(self:CifarInterpretation, mask, k, by, seed, what):
-    check_number('k', k, low=1, whole=True); one_of('order', by, _orders)
+    check_number('k', k, low=1, whole=True); one_of('order', by, _orders); check_number('seed', seed, low=0, whole=True)
     idxs = torch.nonzero(mask).flatten()
     if not len(idxs): raise InputError(f'there are no {what} among the {len(mask)} items: nothing to show')
     if k>len(idxs): raise InputError(f'k is {k}, but there are only {len(idxs)} {what} among the {len(mask)} items: ask for at most {len(idxs)}')
@@ -165,6 +167,7 @@ def scored(self:CifarInterpretation,
 ) -> ScoredItems:
     "The items at `idxs` with classes, probabilities and loss"
     n = len(self.losses)
+    if isinstance(idxs, str) or not hasattr(idxs, '__iter__') or not len(idxs): raise InputError(f'items are {_show(idxs)}: give a list of indices, with at least one')
     for i in idxs: check_number('item', i, low=0, high=n-1, whole=True)
     return ScoredItems([Scored(int(i), self.vocab[self.targs[i]], self.vocab[self.decoded[i]], float(self.probs[i].max()), float(self.probs[i,self.targs[i]]), float(self.losses[i])) for i in idxs], self)
 

@@ -8,18 +8,18 @@ __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecisi
            'plot_history', 'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
            'Checkpoint', 'going_on', 'stoppable']
 
-# %% ../nbs/05_learner.ipynb #3d0b9f5c
+# %% ../nbs/05_learner.ipynb #2bdaa745
 import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
-from .errors import InputError, check_number, one_of
+from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_atomic, write_json
 from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from .models import ResNet, archs, n_params
 from .tricks import Muon, start_from
 
@@ -38,7 +38,8 @@ def pick_precision(
 ) -> str: # 'fp32', 'bf16' or 'fp16'
     "The precision to train in: 'auto' is the fastest one the device has instructions for"
     one_of('precision', precision, ('auto','fp32','bf16','fp16'))
-    kind = torch.device(device).type
+    try: kind = torch.device(device).type
+    except (RuntimeError, TypeError) as e: raise InputError(f'device is {_show(device)}: give the name of one, such as cpu or cuda') from e
     if precision=='fp16' and kind!='cuda': raise InputError(f"precision is 'fp16', which is for GPUs: on {kind} use 'bf16' or 'fp32'")
     if precision!='auto': return precision
     if kind=='cpu': return 'bf16' if cpu_has_bf16() else 'fp32'
@@ -212,12 +213,22 @@ def describe(
             f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{f' in each of {num_distrib()} processes' if num_distrib()>1 else ''}{_made(learn.dls)}")
 
 # %% ../nbs/05_learner.ipynb #10857a5b
+def _check_parts(dls, arch, opt, model_kw):
+    "Raise `InputError` if one of these is not what `cifar_learner` can use"
+    check_kind('dls', dls, DataLoaders, 'a DataLoaders, such as cifar_dls gives'); check_kind('arch', arch, (str,nn.Module), f"a network, or one of {', '.join(archs)}")
+    check_kind('model_kw', model_kw or {}, dict, 'options by name')
+    if not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
+
+def _narrow(model, device):
+    "Kernels of fewer than 8 channels in channels-last write outside their memory on a CPU (PyTorch 2.15): the process would die"
+    return device.type=='cpu' and any(p.ndim==4 and len(p)<8 for p in model.parameters())
+
 def _with_options(opt, kw):
     "`opt` with the options `kw`, tried on a tensor"
     if not kw: return opt
     opt = partial(opt, **kw)
     try: opt([torch.zeros(1, requires_grad=True)])
-    except (TypeError, ValueError) as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
+    except Exception as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
     return opt
 
 # %% ../nbs/05_learner.ipynb #5326b85e
@@ -240,10 +251,11 @@ def cifar_learner(
     **kwargs, # passed on to `Learner`
 ) -> Learner:
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"
-    device = torch.device(dls.device)
-    precision = pick_precision(precision, device)
+    _check_parts(dls, arch, opt, model_kw)
+    device,precision = torch.device(dls.device),pick_precision(precision, dls.device)
     if isinstance(arch, str):
-        model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
+        try: model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
+        except TypeError as e: raise InputError(f'model_kw is {_show(model_kw)}, which {arch} refuses: {e}') from e
         model.arch = arch
     elif model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
     else: model = arch
@@ -251,7 +263,7 @@ def cifar_learner(
         items = L(dls.train_ds.items)[:2000]
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
     model = model.to(device)
-    if channels_last: model = model.to(memory_format=torch.channels_last)
+    if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
@@ -369,6 +381,7 @@ def linear_cycle(
     div_final:float=100., # first over last rate
 ): # a function of the position, 0 to 1, as fastai's schedules are
     "A linear one-cycle schedule with the steps of PyTorch's `OneCycleLR`"
+    check_number('n_steps', n_steps, low=1, whole=True); check_numbers('lr_max', np.atleast_1d(lr_max), above=0)
     check_number('pct_start', pct_start, above=0, below=1)
     check_number('div', div, above=0)
     check_number('div_final', div_final, above=0)
@@ -391,11 +404,13 @@ def fit_linear_cycle(self:Learner,
     reset_opt:bool=False, # start with a new optimiser?
 ):
     "Fit for `n_epoch` with a linear one-cycle, as `fit_one_cycle` does with cosines"
+    check_number('n_epoch', n_epoch, low=1, whole=True)
+    if lr_max is not None: check_numbers('lr_max', np.atleast_1d(lr_max), above=0)
     if self.opt is None: self.create_opt()
     self.opt.set_hyper('lr', self.lr if lr_max is None else lr_max)
     lrs = np.array([h['lr'] for h in self.opt.hypers])
     n = n_epoch*len(self.dls.train)
-    m0,m1,m2 = moms or self.moms
+    m0,m1,m2 = check_numbers('moms', moms or self.moms, 3, low=0, below=1)
     scheds = dict(lr=linear_cycle(n, lrs, pct_start, div, div_final), mom=combine_scheds([pct_start, 1-pct_start], [SchedLin(m0,m1), SchedLin(m1,m2)]))
     self.fit(n_epoch, cbs=[ParamScheduler(scheds), *L(cbs)], reset_opt=reset_opt, wd=wd)
 
@@ -458,6 +473,33 @@ def save_network(
     if energy is not None: meta['energy'] = [round(float(o), 4) for o in np.percentile(np.asarray(energy, float), range(101))]
     write_json(path/'model.json', meta)
 
+# %% ../nbs/05_learner.ipynb #b6a79c34
+def _check_meta(m):
+    "Raise `ValueError` if `m` is not what `save_network` writes to `model.json`"
+    lacking = [k for k in ('model','vocab','mean','std','size') if not isinstance(m, dict) or k not in m]
+    if lacking: raise ValueError(f"it lacks {', '.join(lacking)}")
+    if not isinstance(m['model'], dict) or not isinstance(m['model'].get('n_out'), int): raise ValueError(f"model is {_show(m['model'])}")
+    v,n = m['vocab'],m['model']['n_out']
+    if not isinstance(v, list) or not all(isinstance(o, str) for o in v) or len({*v})!=n or len(v)!=n: raise ValueError(f'vocab is {_show(v)}, which is not {n} names')
+    for k,low in (('mean',None), ('std',1e-6)):
+        if not isinstance(m[k], list) or len(m[k])!=3: raise ValueError(f'{k} is {_show(m[k])}, not three numbers')
+        for o in m[k]: check_number(k, o, low=low, high=255)
+    check_number('size', m['size'], low=1, high=1024, whole=True)
+    if not isinstance(m.get('arch'), (str,type(None))): raise ValueError(f"arch is {_show(m['arch'])}")
+    e = m.get('energy')
+    if e is None: return
+    if not isinstance(e, list) or len(e)!=101: raise ValueError(f'energy is {_show(e)}, not 101 numbers')
+    for o in e: check_number('energy', o)
+    if sorted(e)!=e: raise ValueError('energy does not ascend')
+
+def _check_weights(f, weights, model):
+    "Raise `InputError` if `weights`, read from the file `f`, are not finite numbers for `model`"
+    have,want = ({k: (tuple(v.shape), v.dtype) for k,v in d.items()} for d in (weights, model.state_dict()))
+    differ = [k for k in {**want, **have} if have.get(k)!=want.get(k)]
+    if differ: raise InputError(f'{f} and model.json do not fit: {differ[0]} is {have.get(differ[0], "missing")} in place of {want.get(differ[0], "none")}; copy both again from one run folder')
+    bad = [k for k,v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad: raise InputError(f'{f} has weights that are not finite ({bad[0]}): the run diverged or the file is damaged; take another run')
+
 # %% ../nbs/05_learner.ipynb #270721fb
 def load_network(
     path, # folder with `model.safetensors` and `model.json`, such as a run folder
@@ -467,15 +509,17 @@ def load_network(
     path = Path(path)
     for f in ('model.json','model.safetensors'):
         if not (path/f).is_file(): raise InputError(f'{path} has no {f}: give a folder that `save_network` or a finished run wrote')
-    meta = read_json(path/'model.json', 'copy it again from the run folder')
-    lacking = [k for k in ('model','vocab','mean','std','size') if not isinstance(meta, dict) or k not in meta]
-    if lacking: raise InputError(f"{path/'model.json'} lacks {', '.join(lacking)}: it is not a model file of this package")
+    again,f = 'copy it again from the run folder',path/'model.safetensors'
+    meta = read_json(path/'model.json', again)
     try:
-        model = ResNet(**meta['model'])
-        weights = load_file(path/'model.safetensors')
-        model.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as e: raise InputError(f"{path}: weights and model.json do not fit ({str(e).splitlines()[0]})") from e
-    except Exception as e: raise InputError(f"{path/'model.safetensors'} cannot be read ({e}): copy it again from the run folder") from e
+        _check_meta(meta)
+        with torch.device('meta'): model = ResNet(**meta['model']) # takes no memory, whatever numbers there are
+    except (TypeError, ValueError) as e: raise InputError(f"{path/'model.json'} is not a model file of this package ({e}): {again}") from e
+    try: weights = load(f.read_bytes())
+    except Exception as e: raise InputError(f'{f} cannot be read ({e}): {again}') from e
+    _check_weights(f, weights, model)
+    if 'weights_sha256' in meta and hashlib.sha256(f.read_bytes()).hexdigest()!=meta['weights_sha256']: raise InputError(f'{f} is not the file that model.json was written with: {again}')
+    model.load_state_dict(weights, assign=True)
     if meta.get('arch') is not None: model.arch = meta['arch']
     return model.eval().to(device),meta
 
@@ -535,7 +579,9 @@ def read_history(
     if path.is_dir(): path = path/'history.csv'
     if not path.is_file(): raise InputError(f'{path} is missing: give a run folder')
     num = lambda k,v: None if v=='' else int(v) if k in ('epoch','valid_correct','valid_n') else float(v)
-    with path.open(newline='') as f: return [{k: num(k,v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
+    try:
+        with path.open(newline='', encoding='utf8') as f: return [{k: num(k,v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
+    except (ValueError, TypeError, csv.Error) as e: raise InputError(f'{path} is not a history ({e}): copy it again from the run folder') from e
 
 # %% ../nbs/05_learner.ipynb #2e548d81
 def _cb_states(learn):

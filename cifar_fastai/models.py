@@ -11,7 +11,7 @@ import re
 import torch, torch.nn.functional as F
 from torch import nn
 import torchinfo
-from .errors import InputError, one_of, check_number
+from .errors import InputError, _show, one_of, check_number
 
 # %% ../nbs/04_models.ipynb #199f19d9
 norms = dict(batch=nn.BatchNorm2d, layer=lambda nf: nn.GroupNorm(1, nf), group=lambda nf: nn.GroupNorm(min(32, nf), nf))
@@ -49,10 +49,12 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         one_of('norm', norm, norms)
-        check_number('n_out', n_out, low=2, whole=True)
+        check_number('n_out', n_out, low=2, high=100_000, whole=True)
         check_number('dropout', dropout, low=0, below=1)
-        check_number('width', width, low=1, whole=True)
-        if last_stride not in (1,2): raise InputError(f'last_stride is {last_stride!r}: it must be 1 or 2')
+        check_number('width', width, low=1, high=4096, whole=True)
+        check_number('last_stride', last_stride, low=1, high=2, whole=True)
+        if not isinstance(n_blocks, (list,tuple)) or len(n_blocks)!=4: raise InputError(f'n_blocks is {_show(n_blocks)}: give four numbers, blocks in each stage')
+        for n in n_blocks: check_number('n_blocks', n, low=1, high=200, whole=True)
         self.config = dict(n_blocks=list(n_blocks), n_out=n_out, norm=norm, last_stride=last_stride, dropout=dropout, width=width)
         self.dropout = dropout
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), norms[norm](width))
@@ -98,6 +100,7 @@ def layer_sizes(
     size:int=32, # height and width of the images, pixels
 ) -> dict: # module path to (channels, height, width)
     "The layers of `model` whose output is a map, with their sizes, in the order they run"
+    check_number('size', size, low=4, whole=True)
     res,hooks = {},[]
     def note(nm): return lambda m,i,o: res.update({nm: tuple(o.shape[1:])}) if isinstance(o, torch.Tensor) and o.ndim==4 else None
     for nm,m in model.named_modules():
@@ -157,7 +160,8 @@ def summary(
     bs:int=None, # images in the batch; 1 for 'layers', 64 for 'kernels', 20 for 'full'
 ) -> Summary:
     "One of the three summary tables of `model`"
-    one_of('style', style, ('layers', *_styles))
+    one_of('style', style, ('layers', *_styles)); check_number('size', size, low=4, whole=True)
+    if bs is not None: check_number('bs', bs, low=1, whole=True)
     training = {m: m.training for m in model.modules()}
     try:
         if style=='layers': return Summary(_layers(model, size))

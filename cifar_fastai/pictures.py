@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, PngImagePlugin
 from sklearn.metrics import roc_auc_score
-from .errors import InputError, check_number, one_of
-from fastai.vision.all import Learner, Normalize, nn, torch
+from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
+from fastai.vision.all import L, Learner, Normalize, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
-from .sources import _endings, _natural, fit_image, open_image
+from .sources import _endings, _names, _natural, fit_image, open_image
 from .data import pick_device
 from .learner import as_it_was, energy, load_network
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
@@ -33,7 +33,11 @@ class PictureClassifier:
         size:int=32, # height and width that the network takes, pixels
         energy=None, # percentiles 0 to 100 of the energy of images it was tested on, or None
     ):
-        self.model,self.vocab,self.size = model,list(vocab),size
+        self.model,self.vocab,self.size = check_kind('model', model, nn.Module, 'a network'),list(_names(vocab)),check_number('size', size, low=4, high=1024, whole=True)
+        check_numbers('mean', mean, 3); check_numbers('std', std, 3, above=0)
+        head,n = getattr(model, 'head', None),len(self.vocab)
+        if isinstance(head, nn.Linear) and head.out_features!=n: raise InputError(f'vocab has {n} names, and the network {head.out_features} classes: give each class its name')
+        if energy is not None: check_numbers('energy', energy, 101)
         self.mean,self.std = (torch.tensor(o, dtype=torch.float32).view(1,3,1,1) for o in (mean,std))
         self.energy = None if energy is None else np.asarray(energy, float)
 
@@ -51,6 +55,7 @@ class PictureClassifier:
         learn:Learner, # trained
     ):
         "The network of a learner, with the energies of its last validation"
+        check_kind('learn', learn, Learner, 'a Learner')
         norm = next((o for o in learn.dls.after_batch.fs if isinstance(o, Normalize)), None)
         if norm is None: raise InputError('the loaders of this learner do not normalise: build a PictureClassifier from the model, with mean and std')
         e = getattr(getattr(learn, 'history', None), 'energy', None)
@@ -67,7 +72,7 @@ def seen_box(
     fit:str='crop', # name in `fits`
 ) -> tuple: # left, top, right, bottom, pixels
     "The part of a picture that the network sees"
-    w,h = size
+    w,h = check_numbers('size', size, 2, low=1, whole=True)
     if one_of('fit', fit, fits)=='squash': return 0,0,w,h
     s = min(w, h)
     return (w-s)//2,(h-s)//2,(w-s)//2+s,(h-s)//2+s
@@ -120,6 +125,7 @@ def predict(self:PictureClassifier,
 ) -> list: # of `Prediction`
     "What pictures are taken for"
     if isinstance(pictures, (str,bytes,Path,Image.Image)) or (isinstance(pictures, np.ndarray) and pictures.ndim<4): pictures = [pictures]
+    if not hasattr(pictures, '__iter__') or not len(pictures): raise InputError(f'pictures are {_show(pictures)}: give a path, an image or an array, or a list of them')
     return self.predictions(self.logits(self.inputs([open_image(o) for o in pictures], fit)), k)
 
 # %% ../nbs/08_pictures.ipynb #0c98c611
@@ -132,6 +138,7 @@ def strangers_table(
 ): # data frame, a row for each kind of stranger and signal
     "How well each signal tells strangers from test images"
     rows = []
+    if not len(known) or not strangers: raise InputError(f'{len(known)} known images and {len(strangers)} kinds of strangers: give at least one of each')
     for nm,o in strangers.items():
         for s,f in _signals.items():
             a,b = f(known).double().numpy(),f(o).double().numpy()
@@ -229,7 +236,7 @@ def explain(
 ) -> Explanation:
     "Ask a network about any picture: what it is taken for, and what spoke for it"
     if isinstance(network, Learner): network = PictureClassifier.from_learner(network)
-    if not isinstance(network, PictureClassifier): network = PictureClassifier.from_run(network)
+    if not isinstance(network, PictureClassifier): network = PictureClassifier.from_run(check_kind('network', network, (str,Path), 'a run folder, a Learner or a PictureClassifier'))
     return network.explain(picture, **kwargs)
 
 # %% ../nbs/08_pictures.ipynb #06a535f2
@@ -238,8 +245,8 @@ def picture_files(
 ) -> list: # of `Path`
     "Files as given, and the pictures in folders and below them, as people would sort them"
     res = []
-    for p in [paths] if isinstance(paths, (str,Path)) else paths:
-        p = Path(p).expanduser()
+    for p in [paths] if isinstance(paths, (str,Path)) else check_kind('paths', paths, (list,tuple,L), 'a path, or a list of them'):
+        p = Path(check_kind('path', p, (str,Path), 'the path of a file or folder')).expanduser()
         if not p.is_dir(): res.append(p); continue
         found = [o for o in p.rglob('*') if o.suffix[1:].lower() in _endings and o.is_file() and not any(q.startswith('.') for q in o.relative_to(p).parts)]
         if not found: raise InputError(f'no pictures in {p} or below it: give a folder that has some, or name files')
@@ -275,7 +282,7 @@ def predict_files(self:PictureClassifier,
 
 def _table(names, preds):
     def row(f, p):
-        d = {'file': str(f)}
+        d = {'file': str(f).encode(errors='backslashreplace').decode()} # a name need not be text
         for i,(c,q) in enumerate(p.top, 1): d[f'class {i}'],d[f'probability {i}'] = c,round(q, 4)
         return {**d, 'energy': round(p.energy, 3), 'above': None if p.unusual is None else round(p.unusual, 3), 'unusual': '' if p.unusual is None else 'yes' if p.unusual>unusual_from else 'no'}
     return pd.DataFrame([row(f, p) for f,p in zip(names, preds)])
@@ -288,7 +295,8 @@ def contact_sheet(
 ):
     "Each picture beside its map"
     n = len(explanations)
-    ncols = min(ncols, n)
+    if not n: raise InputError('there are no explanations to show: give at least one')
+    ncols = min(check_number('ncols', ncols, low=1, whole=True), n)
     nrows = -(-n//ncols)
     fig,axs = plt.subplots(nrows, 2*ncols, figsize=(2*ncols*1.15, nrows*1.55), squeeze=False)
     for ax in axs.flat: ax.axis('off')

@@ -6,22 +6,22 @@
 __all__ = ['recipes', 'Recipe', 'recipe_callbacks', 'make_recipe', 'get_recipe', 'recipe_table', 'finish_run', 'recipe_learner',
            'train', 'read_run', 'run_source', 'resume']
 
-# %% ../nbs/06_recipes.ipynb #60206d44
+# %% ../nbs/06_recipes.ipynb #ee7435eb
 import json, re, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 import matplotlib.pyplot as plt
-from .errors import InputError, check_number, one_of
+from .errors import InputError, _show, check_kind, check_number, one_of
 from .files import read_json, write_json
-from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed
+from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
 from .sources import Source, load_source
 from .augment import make_policy
 from .data import cifar_dls, source_stats
 from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
-from .learner import (Checkpoint, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plot_history, plot_lr, read_history,
+from .learner import (_with_options, Checkpoint, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plot_history, plot_lr, read_history,
     save_network, schedules, stoppable)
 from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
 from .diagnosis import diagnose
@@ -72,7 +72,7 @@ class Recipe:
 
 # %% ../nbs/06_recipes.ipynb #b07b5685
 _whole,_share,_positive = dict(low=1, whole=True),dict(low=0, below=1),dict(low=0)
-_ranges = dict(epochs=_whole, bs=_whole, valid_every=_whole, seed=dict(low=0, high=2**32-1, whole=True), label_smoothing=_share, mixup=_positive, cutmix=_positive, l1=_positive, l2=_positive)
+_ranges = dict(epochs=dict(low=1, high=10**6, whole=True), bs=dict(low=1, high=10**7, whole=True), valid_every=_whole, seed=dict(low=0, high=2**32-1, whole=True), label_smoothing=_share, mixup=dict(low=0, high=100), cutmix=dict(low=0, high=100), l1=_positive, l2=_positive)
 _optional = dict(wd=_positive, n_train=dict(low=2, whole=True), grad_clip=dict(above=0), early_stop=_whole, ema=dict(above=0, below=1))
 
 def _check(r):
@@ -90,22 +90,29 @@ def _check(r):
     if isinstance(r.lr, str):
         if r.lr!='find': raise InputError(f"lr is {r.lr!r}: give a number above 0, or 'find'")
     elif r.lr is not None: check_number('lr', r.lr, above=0)
+    if isinstance(r.valid, str) and r.valid!='test': raise InputError(f"valid is {_show(r.valid)}: it must be 'test' or a share above 0 and below 1, such as 0.1")
     if r.valid!='test': check_number('valid', r.valid, above=0, below=1)
     _check_options(r)
+    if r.opt_kw: _with_options(opts[r.opt][0], r.opt_kw)
+    if r.model_kw:
+        try:
+            with torch.device('meta'): archs[r.arch](**r.model_kw)
+        except TypeError as e: raise InputError(f'model_kw is {_show(r.model_kw)}, which {r.arch} refuses: {e}') from e
     _check_pairs(r)
     recipe_callbacks(r)
 
 # %% ../nbs/06_recipes.ipynb #2cc14bc4
 _cycle = ('pct_start','div','div_final','moms')
 _options = dict(one_cycle=_cycle, linear=_cycle, plateau=('monitor','patience','factor','min_lr'), constant=(), none=(), find_kw=('start_lr','end_lr','num_it','chosen'))
-_option_ranges = dict(pct_start=dict(above=0, below=1), div=dict(above=0), div_final=dict(above=0), patience=_whole, factor=dict(above=1), min_lr=_positive)
+_option_ranges = dict(pct_start=dict(above=0, below=1), div=dict(above=0), div_final=dict(above=0), patience=_whole, factor=dict(above=1), min_lr=_positive, num_it=dict(low=30, whole=True), start_lr=dict(above=0), end_lr=dict(above=0))
 
 def _check_options(r):
     "Raise `InputError` for an option that the schedule or the finder has not, or a value it could not use"
     for k,of,known in (('sched_kw', f'schedule {r.sched!r}', _options[r.sched]), ('find_kw', 'the finder', _options['find_kw'])):
         for o in getattr(r,k):
             if o not in known: raise InputError(f"{k} has {o!r}, but {of} takes {', '.join(known) or 'no options'}")
-    for k,v in r.sched_kw.items():
+    one_of('suggestion', r.find_kw.get('chosen', 'valley'), ('valley','slide','minimum','steep'))
+    for k,v in {**r.sched_kw, **r.find_kw}.items():
         if k in _option_ranges: check_number(k, v, **_option_ranges[k])
     moms = r.sched_kw.get('moms')
     if moms is not None and not (isinstance(moms, (list,tuple)) and len(moms)==3): raise InputError(f'moms is {moms!r}: give three numbers, momentum at start, peak and end')
@@ -181,13 +188,13 @@ def get_recipe(
     "The recipe of a name or a file, with changes"
     if isinstance(recipe, Recipe): r = recipe
     elif recipe is None: r = Recipe()
+    elif not isinstance(recipe, (str,Path)): raise InputError(f'recipe is {_show(recipe)}: give a name, a JSON file or a Recipe')
     elif str(recipe) in recipes: r = recipes[str(recipe)]
-    elif Path(recipe).suffix!='.json': one_of('recipe', recipe, recipes)
+    elif Path(recipe).suffix!='.json': one_of('recipe', str(recipe), recipes)
     else:
-        try: d = json.loads(Path(recipe).expanduser().read_text())
-        except OSError as e: raise InputError(f'recipe {recipe} cannot be read ({e.strerror})') from e
-        except ValueError as e: raise InputError(f'recipe {recipe} is not JSON ({e})') from e
-        r = make_recipe(d)
+        d = read_json(Path(recipe).expanduser(), 'give the name of a recipe, or a JSON file of its fields')
+        try: r = make_recipe(d)
+        except InputError as e: raise InputError(f'recipe {recipe}: {e}') from e
     d = asdict(r)
     for k,kw in (('sched','sched_kw'), ('opt','opt_kw')):
         if kwargs.get(k, d[k])!=d[k]: d[kw] = {} # another schedule has other options
@@ -208,8 +215,13 @@ def _run_dir(path, name, source):
         stem = re.sub(r'[^\w.-]+', '-', f"{name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}")
         path,i = Path('runs')/stem,1
         while path.exists(): path,i = path.with_name(f'{stem}-{i+1}'),i+1
-    path = Path(path).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    check_kind('run_dir', path, (str,Path), 'the path of a folder')
+    try:
+        path = Path(path).expanduser()
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        path.resolve()
+    except (OSError, ValueError, RuntimeError) as e: raise InputError(f'run folder {path} cannot be used ({e}): name another') from e
+    if taken:
         raise InputError(f'run folder {path} is there already and not empty: name another, or remove it')
     return path
 
@@ -319,13 +331,27 @@ def train(
     return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
 
 # %% ../nbs/06_recipes.ipynb #8f6825eb
+def _check_config(c):
+    "Raise `ValueError` if `c` is not what `train` writes to `config.json`"
+    lacking = [k for k in ('recipe','source','lr') if not isinstance(c, dict) or k not in c]
+    if lacking: raise ValueError(f"it lacks {', '.join(lacking)}")
+    for k,kind in (('name',str), ('path',str), ('fingerprint',str), ('n_train',int), ('n_valid',int)):
+        if not isinstance(c['source'], dict) or not isinstance(c['source'].get(k), kind): raise ValueError(f"source is {_show(c['source'])}, without a {k}")
+    check_number('lr', c['lr'], above=0)
+
+# %% ../nbs/06_recipes.ipynb #da17e7bb
 def read_run(
     run_dir, # folder of a run
 ) -> tuple: # its `Recipe`, and the dict of its `config.json`
     "What a run folder says of its run; raises `InputError` for a folder of no run"
     f = Path(run_dir).expanduser()/'config.json'
     config = read_json(f, 'give the folder of a run that was started here')
-    if not isinstance(config, dict) or not {'recipe','source'}<=set(config): raise InputError(f'{f} lacks recipe or source: it is not of a run of this package')
+    try: _check_config(config)
+    except ValueError as e: raise InputError(f'{f} is not of a run of this package ({e}): give the folder of a run that was started here') from e
+    done = f.with_name('metrics.json')
+    if done.exists():
+        m = read_json(done, 'copy it again, or remove it')
+        if not isinstance(m, dict) or not isinstance(m.get('completed'), bool): raise InputError(f'{done} does not say whether the run is completed: copy it again, or remove it')
     return make_recipe(config['recipe']),config
 
 def run_source(
@@ -337,6 +363,7 @@ def run_source(
     if src.fingerprint!=was: raise InputError(f'the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, was {was}): give the same with source')
     return src
 
+# %% ../nbs/06_recipes.ipynb #9a0e18cb
 def resume(
     run_dir, # folder of a run that was cut off
     source=None, # the same images; by default from where the run had them

@@ -6,18 +6,37 @@
 __all__ = ['cifar10_vocab', 'Source', 'open_image', 'fit_image', 'load_source']
 
 # %% ../nbs/01_sources.ipynb #d810ce88
-import gzip, hashlib, io, json, os, pickle, re, sys, tarfile, zlib
+import gzip, hashlib, io, json, os, pickletools, re, stat, sys, tarfile, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from fastcore.imports import in_notebook
 from PIL import Image, ImageOps, UnidentifiedImageError
-from .errors import InputError, check_number
+from .errors import InputError, _show, check_kind, check_number
 from .files import data_home, write_atomic
 
 # %% ../nbs/01_sources.ipynb #016689b3
 cifar10_vocab = ('airplane','automobile','bird','cat','deer','dog','frog','horse','ship','truck')
+
+# %% ../nbs/01_sources.ipynb #e8591fba
+def _column(what, a, kinds=None, to=None):
+    "`a` as an array, of one of the dtype `kinds`"
+    try: res = np.asarray(a)
+    except (ValueError, TypeError, RuntimeError) as e: raise InputError(f'{what} is no array: {e}') from None
+    if kinds is None and res.ndim: return res
+    kinds = kinds or ''
+    if res.size and res.dtype.kind not in kinds or res.ndim!=1: raise InputError(f"{what} is {res.dtype} of shape {res.shape}: give {'a bool' if kinds=='b' else 'a whole number' if kinds else 'an array'} for each image")
+    return res.astype(to)
+
+def _names(vocab):
+    "Class names as a tuple"
+    if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__'): raise InputError(f'vocab is {_show(vocab)}: give a list of class names')
+    res = tuple(map(str, vocab))
+    if len(set(res))<len(res): raise InputError(f'vocab {_show(res)} has a name twice: give each class its own')
+    return res
 
 # %% ../nbs/01_sources.ipynb #4e2db6c3
 class Source:
@@ -32,8 +51,8 @@ class Source:
         path=None, # where they were read from
         notes=(), # lines that were said while loading
     ):
-        self.x,self.y,self.is_valid = np.asarray(x), np.asarray(y, np.int64), np.asarray(is_valid, bool)
-        self.vocab,self.items = tuple(map(str, vocab)), range(len(self.x)) if items is None else items
+        self.x,self.y,self.is_valid = _column('x', x), _column('y', y, 'iu', np.int64), _column('is_valid', is_valid, 'b', bool)
+        self.vocab,self.items = _names(vocab), range(len(self.x)) if items is None else items
         self.name,self.path,self.notes,self._sha = name, path, list(notes), None
         n,s = len(self.x), self.x.shape
         if self.x.dtype!=np.uint8 or len(s)!=4 or s[1]!=s[2] or s[3]!=3:
@@ -95,17 +114,20 @@ def subset(self:Source,
     idxs, # which images, in this order: indices or a bool for each
 )->Source:
     "The images at `idxs`, with the same classes"
-    idxs = np.arange(len(self))[idxs]
+    try: idxs = np.arange(len(self))[idxs]
+    except (IndexError, TypeError, ValueError) as e: raise InputError(f'these indices do not fit {len(self)} images: {e}') from None
     return Source(self.x[idxs], self.y[idxs], self.vocab, self.is_valid[idxs], [self.items[int(i)] for i in idxs], self.name, self.path, self.notes)
 
 # %% ../nbs/01_sources.ipynb #66b62c97
 def _rgb8(img):
     "PIL image of any mode as 8-bit RGB"
+    if min(img.size)<1: raise ValueError('it has no pixels')
     img.load()
     if 'exif' in img.info or img.format in ('TIFF','PNG','WEBP'): img = ImageOps.exif_transpose(img)
     if img.mode=='RGB' and 'transparency' not in img.info: return img
     if img.mode[0] in 'IF':
-        a = np.asarray(img).astype(float)
+        a = np.asarray(img).astype(np.float32)
+        if not np.isfinite(a).all(): raise ValueError('its pixels are not all finite')
         a = a*(255 if a.max()<=1 else 1) if img.mode=='F' else a/257
         return Image.fromarray(a.round().clip(0,255).astype(np.uint8)).convert('RGB')
     if img.mode in ('RGBA','LA','PA','RGBa','La') or 'transparency' in img.info:
@@ -124,22 +146,45 @@ def _from_array(a):
     return Image.fromarray(a)
 
 # %% ../nbs/01_sources.ipynb #a9d7e203
+_kinds = 'AVIF BMP DIB GIF ICO JPEG JPEG2000 PNG PPM QOI TGA TIFF WEBP'.split()
+
+@lru_cache
+def _formats():
+    Image.init() # knows all kinds from here on
+    return tuple(o for o in _kinds if o in Image.OPEN)
+
+def _open(f):
+    "The image in a file or in bytes"
+    if not isinstance(f, bytes) and not stat.S_ISREG(os.stat(f).st_mode): raise ValueError('not a file')
+    return Image.open(io.BytesIO(f) if isinstance(f, bytes) else f, formats=_formats())
+
+@contextmanager
+def _no_bombs():
+    "Pillow's warning of a bomb is an error here; its others, of odd metadata, are not for the user"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        warnings.simplefilter('error', Image.DecompressionBombWarning)
+        yield
+
 def _count(n, what): return f'{n:,} {what}' + ('' if n==1 else 's')
 
 def _why(e):
     "Why an image could not be read, in a few words"
     if isinstance(e, UnidentifiedImageError): return 'not an image'
+    if isinstance(e, (Image.DecompressionBombError, Image.DecompressionBombWarning)): return f'more than {Image.MAX_IMAGE_PIXELS:,} pixels'
     return (getattr(e, 'strerror', None) or str(e) or type(e).__name__).splitlines()[0]
 
 def open_image(
     f, # path, bytes, PIL image, or array H x W x C (uint8, uint16, or floats from 0 to 1)
 )->Image.Image: # 8-bit RGB, upright
     "Open any image as RGB: EXIF rotation applied, transparency over white, 16 bits scaled to 8, first frame of an animation"
-    if isinstance(f, Image.Image): return _rgb8(f)
     if isinstance(f, np.ndarray): return _rgb8(_from_array(f))
-    what = f'{len(f):,} bytes' if isinstance(f, bytes) else str(f)
+    if not isinstance(f, (str,bytes,os.PathLike,Image.Image)): raise InputError(f'cannot read image: it is of type {type(f).__name__}; give a path, bytes, a PIL image or an array')
+    what = f'{len(f):,} bytes' if isinstance(f, bytes) else f'{f.width}x{f.height}' if isinstance(f, Image.Image) else str(f) or repr(f)
     try:
-        with Image.open(io.BytesIO(f) if isinstance(f, bytes) else Path(f).expanduser()) as img: return _rgb8(img)
+        with _no_bombs():
+            if isinstance(f, Image.Image): return _rgb8(f)
+            with _open(f if isinstance(f, bytes) else Path(f).expanduser()) as img: return _rgb8(img)
     except FileNotFoundError: raise InputError(f'no image at {what}: check the path') from None
     except Exception as e: raise InputError(f'cannot read image {what}: {_why(e)}; save it as PNG or JPEG') from None
 
@@ -151,6 +196,8 @@ def fit_image(
     "Scale the shorter side to `size` with antialiasing, and keep the centre"
     w,h = img.size
     if (w,h)==(size,size): return img
+    check_number('size', size, low=1, whole=True)
+    if not w*h: raise InputError(f'this image is {w}x{h}: it has no pixels to scale')
     s = min(w,h)
     return img.resize((size,size), Image.Resampling.BICUBIC, box=((w-s)/2, (h-s)/2, (w+s)/2, (h+s)/2))
 
@@ -201,11 +248,11 @@ def _decode(root, names, size, threads=1, show=False):
     def work(idxs):
         for i in idxs:
             try:
-                with Image.open(os.path.join(root, names[i])) as img: img = _rgb8(img)
+                with _open(os.path.join(root, names[i])) as img: img = _rgb8(img)
                 x[i],sizes[i] = fit_image(img, size), img.size
             except Exception as e: bad[i] = _why(e)
     chunks = [range(i, min(i+128, len(names))) for i in range(0, len(names), 128)]
-    with ThreadPoolExecutor(threads) as ex:
+    with _no_bombs(), ThreadPoolExecutor(threads) as ex:
         done = ex.map(work, chunks)
         if show and (sys.stdout.isatty() or in_notebook()):
             from fastprogress.fastprogress import progress_bar
@@ -238,16 +285,98 @@ class _Buffer(_Record):
     "The same, as newer pickles say it"
     def __init__(self, buf, dtype, shape, order): self.state = 1, shape, dtype, order=='F', buf
 
-class _BatchUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        module = module.replace('numpy._core', 'numpy.core')
-        if (module,name) in {('numpy.core.multiarray','_reconstruct'), ('numpy','ndarray'), ('numpy','dtype')}: return _Record
-        if (module,name)==('numpy.core.numeric','_frombuffer'): return _Buffer
-        if (module,name)==('_codecs','encode'): return lambda s,enc: s.encode('latin1')
-        raise InputError(f'it asks for {module}.{name}, which no CIFAR-10 file does')
+_known = {'numpy.core.multiarray _reconstruct': _Record, 'numpy ndarray': _Record, 'numpy dtype': _Record, 'numpy.core.numeric _frombuffer': _Buffer, '_codecs encode': str.encode}
+_plain_ops = 'INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'.split()
+_constants,_max_ops = dict(NONE=None, NEWTRUE=True, NEWFALSE=False),2**18 # a file of 10,000 images has some 30,000
 
+# %% ../nbs/01_sources.ipynb #9073c690
+class _Reader:
+    "Carries out the instructions of a pickle, as far as a CIFAR-10 file has them"
+    def __init__(self, raw): self.raw,self.stack,self.marks,self.memo,self.left = raw,[],[],{},len(raw)
+
+    def load(self):
+        "The value that the pickle describes"
+        for i,(op,arg,_) in enumerate(pickletools.genops(self.raw)):
+            if i==_max_ops: raise ValueError(f'it has more than {i:,} instructions')
+            nm = op.name
+            if nm in _plain_ops: self.stack.append(arg)
+            elif nm in _constants: self.stack.append(_constants[nm])
+            elif f:=getattr(self, nm, None): f(arg)
+            elif nm not in ('PROTO','FRAME','STOP'): raise ValueError(f'it has the instruction {nm}, which no CIFAR-10 file has')
+        return self.stack.pop()
+
+    def since_mark(self):
+        i = self.marks.pop()
+        res,self.stack[i:] = self.stack[i:],[]
+        return res
+
+    def name(self, s):
+        s = s.replace('numpy._core', 'numpy.core')
+        if s not in _known: raise ValueError(f"it asks for {s.replace(' ', '.')}, which no CIFAR-10 file does")
+        self.stack.append(_known[s])
+
+    def MARK(self, _): self.marks.append(len(self.stack))
+    def GLOBAL(self, s): self.name(s)
+    def STACK_GLOBAL(self, _): nm,module = self.stack.pop(),self.stack.pop(); self.name(f'{module} {nm}')
+    def PUT(self, i): self.memo[i] = self.stack[-1]
+    def MEMOIZE(self, _): self.memo[len(self.memo)] = self.stack[-1]
+    def GET(self, i): self.stack.append(self.memo[i])
+    BINPUT = LONG_BINPUT = PUT
+    BINGET = LONG_BINGET = GET
+
+# %% ../nbs/01_sources.ipynb #800e34cb
+def _encode(self, s, encoding):
+    self.left -= len(s)
+    if self.left<0 or encoding!='latin1': raise ValueError('more bytes than it has')
+    return s.encode('latin1')
+
+@patch
+def REDUCE(self:_Reader, _):
+    args,f = self.stack.pop(),self.stack.pop()
+    if type(args) is not tuple or f not in _known.values(): raise ValueError('it calls what cannot be called')
+    self.stack.append(_encode(self, *args) if f is str.encode else f(*args))
+
+@patch
+def BUILD(self:_Reader, _):
+    state = self.stack.pop()
+    if not isinstance(self.stack[-1], _Record): raise ValueError(f'it sets the state of a {type(self.stack[-1]).__name__}')
+    self.stack[-1].__setstate__(state)
+
+@patch
+def SETITEMS(self:_Reader, _):
+    kv = self.since_mark()
+    if type(self.stack[-1]) is not dict or len(kv)%2 or not all(type(k) is str for k in kv[::2]): raise ValueError('its names are not text')
+    self.stack[-1].update(zip(kv[::2], kv[1::2]))
+
+@patch
+def APPENDS(self:_Reader, _):
+    vs = self.since_mark()
+    if type(self.stack[-1]) is not list: raise ValueError('it appends to what is no list')
+    self.stack[-1].extend(vs)
+
+# %% ../nbs/01_sources.ipynb #3c04f7a2
+def _after(n, f):
+    "The instruction `f` for the last `n` values in place of those since a mark"
+    def run(self, _): self.marks.append(len(self.stack)-n); f(self, _)
+    return run
+
+def _made(f):
+    def run(self, _): self.stack.append(f(self.since_mark()))
+    return run
+
+def _dict(vs):
+    if vs: raise ValueError('its names are not text')
+    return {}
+
+_Reader.TUPLE,_Reader.LIST,_Reader.DICT = _made(tuple),_made(list),_made(_dict)
+for _i in (1,2,3): setattr(_Reader, f'TUPLE{_i}', _after(_i, _Reader.TUPLE))
+_Reader.EMPTY_TUPLE,_Reader.EMPTY_LIST,_Reader.EMPTY_DICT = (_after(0, o) for o in (_Reader.TUPLE, _Reader.LIST, _Reader.DICT))
+_Reader.SETITEM,_Reader.APPEND = _after(2, _Reader.SETITEMS),_after(1, _Reader.APPENDS)
+
+# %% ../nbs/01_sources.ipynb #f67814d9
 def _array(o):
     "The uint8 array that a `_Record` describes"
+    if not isinstance(o, _Record): raise ValueError(f'data is a {type(o).__name__}')
     _,shape,dtype,fortran,raw = o.state
     if isinstance(raw, str): raw = raw.encode('latin1')
     ok = dtype.args[0] in ('u1','|u1','uint8') and not fortran and isinstance(raw, (bytes,bytearray)) and shape==(len(raw)//3072, 3072)
@@ -257,7 +386,8 @@ def _array(o):
 def _batch(raw, what):
     "Images (uint8, N x 32 x 32 x 3) and labels of the batch file in bytes `raw`; `what` names it in errors"
     try:
-        d = _BatchUnpickler(io.BytesIO(raw), encoding='latin1').load()
+        d = _Reader(raw).load()
+        if type(d) is not dict: raise ValueError(f'it is a {type(d).__name__}')
         x,y = _array(d['data']), d['labels']
         if type(y) is not list or len(y)!=len(x) or not y or not all(type(o) is int and 0<=o<10 for o in y):
             raise ValueError('labels are not a list of numbers from 0 to 9, one for each image')
@@ -268,7 +398,7 @@ def _batch(raw, what):
 
 # %% ../nbs/01_sources.ipynb #7163bda4
 _batch_names = [f'data_batch_{i}' for i in range(1,6)] + ['test_batch']
-_md5,_max_batch,_max_all = 'c58f30108f718f92721af3b95e74349a', 2**26, 2**29
+_md5,_max_batch,_max_all,_max_members = 'c58f30108f718f92721af3b95e74349a', 2**26, 2**28, 100
 
 class _Bounded:
     "A reader that gives up after `left` bytes: a small archive may unpack to any size"
@@ -278,22 +408,39 @@ class _Bounded:
         if self.left<0: raise ValueError('it unpacks to far more than CIFAR-10')
         return self.f.read(n)
 
+class _Member(tarfile.TarInfo):
+    "A member of an archive; those that hold nothing but a long name are bounded too, since reading them can take time by the square of their length"
+    @classmethod
+    def frombuf(cls, *args):
+        m = super().frombuf(*args)
+        if not (m.isfile() or m.isdir()) and m.size>2**10: raise ValueError(f'a header of {m.size:,} bytes')
+        return m
+
+# %% ../nbs/01_sources.ipynb #84d93627
+def _md5_of(path):
+    h = hashlib.md5(usedforsecurity=False)
+    with path.open('rb') as f:
+        while b := f.read(2**20): h.update(b)
+    return h.hexdigest()
+
 def _read_archive(path, check_md5):
     "The batches of archive `path`, as {name: bytes}"
+    if path.stat().st_size>_max_all: raise InputError(f'{_short(path)} has {path.stat().st_size:,} bytes, which is more than CIFAR-10 has: give cifar-10-python.tar.gz')
     if check_md5:
-        got = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        got = _md5_of(path)
         if got!=_md5: raise InputError(f'{_short(path)} is cut short or not the official CIFAR-10 archive: its md5 is {got}, not {_md5}; '
             'get cifar-10-python.tar.gz again, or accept this one by check_md5=False')
     found = {}
     try:
-        with gzip.open(path) as z, tarfile.open(fileobj=(bounded := _Bounded(z, _max_all)), mode='r|') as tar:
-            for m in tar:
+        with gzip.open(path) as z, tarfile.open(fileobj=(bounded := _Bounded(z, _max_all)), mode='r|', tarinfo=_Member) as tar:
+            for i,m in enumerate(tar):
+                if i==_max_members: raise ValueError(f'it has more than {i} members')
                 name = m.name.rpartition('/')[2]
                 if name in _batch_names and m.isfile():
                     if m.size>_max_batch: raise ValueError(f'{m.name} has {m.size:,} bytes')
                     found[name] = tar.extractfile(m).read()
             while bounded.read(2**20): pass # the checksum of gzip is at its end
-    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as e:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as e:
         raise InputError(f'{_short(path)} is cut short or no tar.gz archive ({_why(e)}): get cifar-10-python.tar.gz again') from None
     return found
 
@@ -359,7 +506,7 @@ def _find(src, say):
         path = Path(src).expanduser()
         if str(src) and path.exists(): return path
     except (TypeError, ValueError, OSError, RuntimeError): pass
-    raise InputError(f"nothing at {str(src)!r}: {_layouts}, the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
+    raise InputError(f"nothing at {_show(str(src))}: {_layouts}, the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
 
 def _official(path):
     "The official folder or archive in `path`, or None"
@@ -389,9 +536,10 @@ def _draw_valid(y, pct, seed):
 
 def _check_bad(path, raw, skip_bad):
     "Refuse unreadable images, unless they may be left out"
-    bad = [f'{name} ({why})' for name,why in raw['bad']]
+    bad = [f'{name} ({why})' for name,why in raw['bad'][:10]]
+    if len(raw['bad'])>10: bad.append(f"and {len(raw['bad'])-10:,} more")
     if bad and not skip_bad:
-        raise InputError(f"{_count(len(bad), 'unreadable image')} in {_short(path)}: {', '.join(bad)}; mend or remove them, or leave them out by skip_bad=True (--skip-bad)")
+        raise InputError(f"{_count(len(raw['bad']), 'unreadable image')} in {_short(path)}: {', '.join(bad)}; mend or remove them, or leave them out by skip_bad=True (--skip-bad)")
     if bad:
         counts = {(0,c):0 for c in raw['vocab']}
         for y,v in zip(raw['y'], raw['valid'] or [0]*len(raw['y'])): counts[0, raw['vocab'][y]] += not v
@@ -405,11 +553,11 @@ def _raw(path, size, skip_bad, check_md5, cache, say):
         files = {} if official else _list(path)
         listed = ([(o.name, *_stat(o)) for o in ([official] if official.is_file() else map(official.joinpath, _batch_names))] + [check_md5] if official
             else sorted((s,c,sorted(fs)) for (s,c),fs in files.items()))
-    except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; check its permissions') from None
+    except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; give a folder or an archive that you may read') from None
     sig,f,raw = _sha('1', repr(listed)), _cache_file(official or path, size), None
     if cache:
         try: raw = _load_cache(f, sig)
-        except (ValueError, KeyError, TypeError, OSError, EOFError): say(f'the copy kept in {_short(f)} is damaged: decoding again')
+        except (ValueError, KeyError, TypeError, OSError, EOFError, RecursionError): say(f'the copy kept in {_short(f)} is damaged: decoding again')
     fresh = raw is None
     if fresh: raw = _read_batches(official, size, check_md5) if official else _read_folder(path, files, size, say)
     _check_bad(path, raw, skip_bad)
@@ -448,6 +596,7 @@ def load_source(
     check_number('size', size, low=1, high=1024, whole=True)
     check_number('valid_pct', valid_pct, above=0, below=1)
     check_number('seed', seed, low=0, whole=True)
+    for k,v in dict(skip_bad=skip_bad, check_md5=check_md5, cache=cache, verbose=verbose).items(): check_kind(k, v, bool, 'True or False')
     notes = []
     def say(s):
         notes.append(s)

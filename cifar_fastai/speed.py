@@ -106,7 +106,7 @@ def loader_speed(
     command:str='', # how to repeat it, for the record
 ) -> dict: # the record
     "Augmented, normalised images a second, for one core: stock fastai, torchvision, the CPU path, the policy alone, the device path"
-    check_number('n', n, low=bs, whole=True); check_number('workers', workers, low=0, whole=True)
+    check_number('bs', bs, low=1, whole=True); check_number('rounds', rounds, low=1, whole=True); check_number('n', n, low=bs, whole=True); check_number('workers', workers, low=0, whole=True)
     src,device = load_source(shapes10(n_train=n, n_test=10)),pick_device(device)
     threads = torch.get_num_threads()
     def alone(aug):
@@ -164,6 +164,7 @@ def step_speed(
     compile:bool=False, # try `torch.compile` too?
 ) -> dict: # the record; with `compile` also the seconds of the first round, in which it compiles
     "Training images a second: the learner's loop, a bare loop of the same kind (the limit), and the write-ups' float32 loop"
+    check_number('n_batches', n_batches, low=1, whole=True); check_number('bs', bs, low=1, whole=True)
     device = pick_device(device)
     precision = pick_precision(precision, device)
     set_seed(0)
@@ -191,6 +192,7 @@ def start_speed(
     source='shapes10', # whose first batch: whatever `load_source` takes
 ) -> dict: # the record
     "Seconds until the package, and fastai without it, are imported, until `cifar-train --help` is through, and until a first batch is there"
+    check_number('rounds', rounds, low=1, whole=True)
     name = load_source(source).name # which fills its cache
     batch = f"import time; from cifar_fastai.all import *; s=time.perf_counter(); cifar_dls({str(source)!r}, device='cpu').one_batch(); print(time.perf_counter()-s)"
     def timed(*cmd):

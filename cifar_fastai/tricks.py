@@ -6,8 +6,8 @@
 __all__ = ['inits', 'ttas', 'whiten_stem', 'dirac_convs', 'zero_gamma', 'start_from', 'orthogonal', 'Muon', 'AlternatingFlip',
            'ProgressiveSize', 'EMA', 'LookaheadCallback', 'Penalty', 'ValidEvery', 'TTA']
 
-# %% ../nbs/04_tricks.ipynb #2dda8350
-from .errors import InputError, check_number, one_of
+# %% ../nbs/04_tricks.ipynb #6f60dc9e
+from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from fastai.vision.all import Callback, CancelValidException, F, get_model, nn, torch
 from torch.optim.swa_utils import AveragedModel
 from .models import BasicBlock, ResNet
@@ -20,6 +20,7 @@ def whiten_stem(
 ):
     "Start the stem with the whitening filters of the 3x3 patches of `xb`"
     w = model.stem[0].weight
+    if not isinstance(xb, torch.Tensor) or xb.ndim!=4 or xb.shape[1]!=w.shape[1]: raise InputError(f'xb is of shape {tuple(getattr(xb, "shape", ()))}: whitening needs images, N x {w.shape[1]} x H x W')
     check_number('eps', eps, above=0)
     u = F.unfold(xb.float(), w.shape[-1]).transpose(1, 2).reshape(-1, w[0].numel()).double()
     var,vecs = torch.linalg.eigh(u.T@u/len(u))
@@ -51,7 +52,7 @@ def start_from(
     xb:torch.Tensor=None, # normalised training images, N x 3 x H x W; for 'whiten'
 ) -> nn.Module: # the same model
     "Start `model` as `how` says; raises `InputError` for an unknown name, or a network these starts are not for"
-    for nm in filter(None, (how or '').split('+')):
+    for nm in filter(None, check_kind('start', how or '', str, 'names with + between them').split('+')):
         if not isinstance(model, ResNet): raise InputError(f'start {nm!r} is for the ResNets of this package, and this is a {type(model).__name__}: leave it out')
         inits[one_of('start', nm, inits)](model, xb)
     return model
@@ -84,6 +85,7 @@ class Muon(torch.optim.Optimizer):
         ratio:float=2., # rate of the kernels over `lr`
         muon_momentum:float=0.6, # of the kernels
     ):
+        check_number('lr', lr, low=0); check_number('momentum', momentum, low=0, below=1); check_number('weight_decay', weight_decay, low=0)
         check_number('ratio', ratio, above=0); check_number('muon_momentum', muon_momentum, low=0, below=1)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, ratio=ratio, muon_momentum=muon_momentum))
 
@@ -113,7 +115,7 @@ class AlternatingFlip(Callback):
     order = -5
     def __init__(self,
         seed:int=0, # of the first epoch's side
-    ): self.seed = seed
+    ): self.seed = check_number('seed', seed, low=0, whole=True)
     def before_train(self): self.dls.train.alternate = self.seed,self.epoch
     def after_fit(self): self.dls.train.alternate = None
 
@@ -123,7 +125,7 @@ class ProgressiveSize(Callback):
     order = 20 # after the batch is on the device, before `MixUp`
     def __init__(self,
         sizes, # heights (= widths) in pixels, in order; the last should be the full size
-    ): self.sizes = [check_number('sizes', s, low=8, whole=True) for s in sizes]
+    ): self.sizes = check_numbers('sizes', sizes, low=8, whole=True)
     def before_batch(self):
         s = self.sizes[int(self.epoch*len(self.sizes)/self.n_epoch)]
         if self.training and s!=self.x.shape[-1]:

@@ -12,14 +12,14 @@ import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from pytorch_grad_cam.metrics.road import ROADLeastRelevantFirstAverage, ROADMostRelevantFirstAverage
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy.stats import rankdata
-from .errors import InputError, check_number
+from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from fastai.vision.all import torch
 from fastcore.basics import patch
 from .shapes import shapes10_mask
 from .models import layer_sizes
 from .learner import as_it_was
 from .interpret import CifarInterpretation
-from .cam import cam_maps, find_layer, in_pixels
+from .cam import cam_maps, cam_methods, find_layer, in_pixels
 
 # %% ../nbs/08_trust.ipynb #94ccd84a
 def marks(
@@ -27,6 +27,7 @@ def marks(
     masks:np.ndarray, # N x H x W, True on the object
 ) -> dict: # `hit`: did the peak lie on the object, N; `energy`: share of the sum on it, N; `empty`: no positive value, N
     "Mark maps by the masks of the objects"
+    masks = np.asarray(masks)
     if tuple(maps.shape)!=masks.shape: raise InputError(f'maps of shape {tuple(maps.shape)} and masks of shape {masks.shape}: give one each, of the same size, by in_pixels')
     flat,m = maps.clamp(min=0).numpy().reshape(len(maps), -1),np.asarray(masks, bool).reshape(len(maps), -1)
     total,empty = flat.sum(1),flat.max(1)<=1e-12
@@ -37,7 +38,7 @@ def masks(self:CifarInterpretation,
     items=None, # `ScoredItems` or indices; by default all
 ) -> np.ndarray: # N x H x W, True on the object's visible pixels
     "The object masks of items of the sample data; raises `InputError` for data without masks"
-    idxs = range(len(self.targs)) if items is None else getattr(items, 'idxs', items)
+    idxs = range(len(self.targs)) if items is None else self.scored(getattr(items, 'idxs', items)).idxs
     src = self.learn.dls.source
     if src.name!='shapes10': raise InputError(f'{src.name} has no masks of its objects: only the sample data shapes10 has')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
@@ -45,10 +46,18 @@ def masks(self:CifarInterpretation,
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')
 tried_layers = ('stage1','stage2','stage3')
 
+def _tried(methods, layers):
+    "Names in lists, with at least one in each"
+    for k,v in (('methods',methods), ('layers',layers)):
+        if not check_kind(k, v, (list,tuple), 'a list of names'): raise InputError(f'{k} is empty: name at least one')
+    for o in methods: one_of('method', o, cam_methods)
+    return list(methods),list(layers)
+
 # %% ../nbs/08_trust.ipynb #2c25192a
 @patch
 def _right(self:CifarInterpretation, n, seed):
     "`n` correctly classified items, or all of them"
+    if n is not None: check_number('n', n, low=1, high=len(self.targs), whole=True)
     return self.correct(int((self.decoded==self.targs).sum()) if n is None else n, 'random', seed)
 
 @patch
@@ -61,6 +70,7 @@ def pointing_game(self:CifarInterpretation,
     seed:int=0, # of the choice of `n`, and of the random map
 ): # data frame, a row for each method and layer
     "Hits and energy inside the object for each method and layer, beside what chance gives"
+    methods,layers = _tried(methods, layers); check_number('goal', goal, low=0, high=1)
     items = self._right(n, seed)
     masks,rows = self.masks(items),[]
     for layer in layers:
@@ -80,6 +90,7 @@ def rank_correlation(
     b:torch.Tensor, # the same shape
 ) -> np.ndarray: # N, -1 to 1; NaN where a map has one value only
     "Spearman's rank correlation of each pair of maps"
+    if np.shape(a)!=np.shape(b): raise InputError(f'maps of shape {tuple(np.shape(a))} and {tuple(np.shape(b))}: give pairs of the same size')
     a,b = _ranks(a),_ranks(b)
     with np.errstate(invalid='ignore', divide='ignore'): return (a*b).sum(1)/np.sqrt((a**2).sum(1)*(b**2).sum(1))
 
@@ -92,7 +103,7 @@ def randomisation(self:CifarInterpretation,
     seed:int=0, # of the items and the new weights
 ): # data frame, a row for each method, layer and part that was randomised last
     "Rank correlation of the maps with those of the network whose parts, from the head down, have new weights; the target class stays"
-    check_number('limit', limit, low=0, high=1)
+    check_number('limit', limit, low=0, high=1); methods,layers = _tried(methods, layers)
     items,model = self._right(n, seed),copy.deepcopy(self.learn.model)
     with as_it_was(self.learn.model): xb = self[items.idxs][0]
     get = lambda m, nm, layer: cam_maps(m, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
@@ -147,6 +158,8 @@ def road(self:CifarInterpretation,
     seed:int=0, # of the items, the random map and the noise in the filling
 ): # data frame, a row for each method and layer
     "ROAD by pytorch-grad-cam: half the difference of the probability after the weakest and after the strongest pixels were taken away"
+    methods,layers = _tried(methods, layers)
+    check_number('n', n, low=2, whole=True); check_numbers('percentiles', percentiles, above=0, below=100)
     items,model = self._right(n, seed),self.learn.model
     with as_it_was(model): xb = self[items.idxs][0].as_subclass(torch.Tensor)
     ts,rows = [ClassifierOutputSoftmaxTarget(int(o)) for o in self.decoded[items.idxs]],[]
