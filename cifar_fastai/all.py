@@ -16,5 +16,6 @@ from cifar_fastai.interpret import *
 from cifar_fastai.cam import *
 from cifar_fastai.pictures import *
 from cifar_fastai.trust import *
+from cifar_fastai.report import *
 from cifar_fastai.bench import *
 from cifar_fastai.speed import *
