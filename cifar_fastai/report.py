@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['RunFolder', 'Report', 'make_report']
 
-# %% ../nbs/09_report.ipynb #0372bc96
+# %% ../nbs/09_report.ipynb #c43686c2
 import io, json, time
 from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from PIL import Image
-from fastai.vision.all import torch
-from fastcore.basics import patch
 from fastcore.xml import (Article, B, Body, Caption, Code, Dd, Details, Div, Dl, Dt, Figcaption, Figure, Footer, H1, H2, Head, Header, Html, Img, Li, Link, Main, Meta, Nav, Ol, P, Pre, Safe, Section,
-    Small, Span, Style, Summary, Table, Tbody, Td, Th, Thead, Title, Tr, Ul, A, to_xml)
+    Span, Style, Summary, Table, Tbody, Td, Th, Thead, Title, Tr, Ul, A, to_xml)
 from . import __version__
 from .errors import InputError, check_number, one_of
+from fastai.vision.all import torch
+from fastcore.basics import patch
 from .files import read_json, write_atomic
 from .data import pick_device
 from .models import layer_sizes, n_params
@@ -27,8 +27,8 @@ from .recipes import read_run
 from .interpret import CifarInterpretation
 from .cam import cam_maps, cam_methods, find_layer, in_pixels, is_empty, overlay
 
-# %% ../nbs/09_report.ipynb #9b0933b3
-_pct = lambda x: f'{100*x:.2f} %'
+# %% ../nbs/09_report.ipynb #c1a9cdf5
+_pct = lambda x: f'{100*x:.2f}\u00a0%' # its sign stays on its line
 _of = lambda c, n: f'{c:,} of {n:,}'
 
 class RunFolder:
@@ -183,10 +183,10 @@ def _history_section(run, figs):
 def _diagnosis_section(run):
     return _section('diagnosis', 'Diagnosis', Ul(*map(Li, run.diagnosis)) if run.diagnosis else P('No epoch has both a training and a validation accuracy, so there is nothing to compare.'))
 
-# %% ../nbs/09_report.ipynb #bbcd7c52
+# %% ../nbs/09_report.ipynb #68c0f024
 def _confusion_section(interp, figs, note=''):
     k,cm = len(interp.vocab),interp.confusion_matrix()
-    side = float(np.clip(2+0.42*k, 4, 14))
+    side = float(np.clip(2+0.42*k, 4, 14)+min(0.06*max(map(len, interp.vocab)), 3)) # room for the names
     with plt.rc_context({f'{o}tick.labelsize': 9 if k<=20 else 6 for o in 'xy'}): interp.plot_confusion_matrix(title='', plot_txt=k<=20, figsize=(side,side))
     figs['confusion_matrix.png'] = _png(plt.gcf())
     pairs,right,n = interp.most_confused(),int(cm.trace()),int(cm.sum())
@@ -250,8 +250,8 @@ class _Maps:
         ax.imshow(canvas, interpolation='nearest')
         return fig
 
-# %% ../nbs/09_report.ipynb #bf9444ff
-def _said(o): return f'{o.predicted} {100*o.prob:.0f} %' if o.actual==o.predicted else f'{o.predicted} {100*o.prob:.0f} %, {o.actual} {100*o.prob_actual:.0f} %'
+# %% ../nbs/09_report.ipynb #7b93c621
+def _said(o): return ', '.join(f'{c} {100*p:.0f}\u00a0%' for c,p in dict([(o.predicted, o.prob), (o.actual, o.prob_actual)]).items())
 def _named(o): return (B(o.actual), Span(' recognised')) if o.actual==o.predicted else (B(o.actual), Span(' taken for '), B(o.predicted))
 
 def _card(maps, i):
@@ -293,7 +293,7 @@ def _looked(interp, n, methods, layers, figs):
         else: res.append(_maps_section(id, title, text, _Maps(interp, items, methods, layers, targets), figs))
     return res
 
-# %% ../nbs/09_report.ipynb #8fa30fb9
+# %% ../nbs/09_report.ipynb #9c30742b
 _css = '''
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2128;--muted:#57606a;--line:#d0d7de;--card:#f6f8fa;--link:#0a57b8;--bar:#a9cdf5;--mark:#0b4a94;--warn:#8a4b00;--warnbg:#fff4e0}
 @media (prefers-color-scheme:dark){:root{--bg:#12161c;--fg:#e6eaef;--muted:#a9b3be;--line:#39424d;--card:#1b2129;--link:#82bcff;--bar:#2c5a8e;--mark:#cfe5ff;--warn:#ffcf8a;--warnbg:#33260f}}
@@ -311,7 +311,7 @@ nav{font-size:.93rem} nav ol{list-style:none;margin:0;padding:0;display:flex;fle
 nav p{margin:.2rem 0;font-weight:600}
 .keys{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.7rem;margin:1.1rem 0 1.4rem}
 .keys div{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.6rem .85rem;display:flex;flex-direction:column-reverse;justify-content:flex-end}
-.keys dt{color:var(--muted);font-size:.85rem;line-height:1.35} .keys dd{margin:0;font-size:1.45rem;font-weight:650;line-height:1.3;font-variant-numeric:tabular-nums;white-space:nowrap}
+.keys div:first-child{grid-column:span 2} .keys dt{color:var(--muted);font-size:.85rem;line-height:1.35} .keys dd{margin:0;font-size:1.45rem;font-weight:650;line-height:1.3;font-variant-numeric:tabular-nums;white-space:nowrap}
 .warn{background:var(--warnbg);color:var(--warn);border-left:.3rem solid currentColor;border-radius:.3rem;padding:.6rem .9rem;max-width:none}
 .facts{margin:0;display:grid;gap:.35rem} .facts div{display:grid;grid-template-columns:minmax(7rem,11rem) 1fr;gap:.2rem 1rem} .facts dt{color:var(--muted)} .facts dd{margin:0}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.88em} pre{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.8rem;overflow:auto;max-height:24rem;white-space:pre;overflow-wrap:normal}
@@ -341,7 +341,7 @@ footer{border-top:1px solid var(--line);padding-top:1rem;color:var(--muted);font
  .scroll{overflow:visible;max-height:none} .scroll thead th{position:static} h2{break-after:avoid} figure,.card,tr,.keys div,.side{break-inside:avoid} section{margin-bottom:1.2rem} .cards{grid-template-columns:1fr 1fr} .gallery{grid-template-columns:repeat(6,1fr)}}
 '''
 
-# %% ../nbs/09_report.ipynb #03b59c30
+# %% ../nbs/09_report.ipynb #6a0f67a1
 def _scored(run, source, device):
     "The interpretation of a run, and why there is none"
     if not (run.path/'model.safetensors').is_file(): return None,'the run left no weights'
@@ -356,7 +356,7 @@ def _keys(run, interp):
     if run.validated:
         c,n = run.validated
         lo,hi = accuracy_interval(c, n)
-        d[f'validation accuracy, {_of(c, n)}; 95 % interval {100*lo:.1f} to {100*hi:.1f} %'] = _pct(c/n)
+        d[f'validation accuracy, {_of(c, n)}; 95\u00a0% interval {100*lo:.1f} to {100*hi:.1f}\u00a0%'] = _pct(c/n)
     if run.rows and 'train_acc' in run.rows[-1]: d['training accuracy in the last epoch'] = _pct(run.rows[-1]['train_acc'])
     for k,v in run.metrics.get('tta', {}).items(): d[f'with test-time augmentation ({k})'] = _pct(v['acc'])
     if interp: d['expected calibration error'],d['parameters'] = _pct(interp.calibration()[1]),(lambda n: f'{n/1e6:.1f} M' if n>=1e6 else f'{n:,}')(n_params(interp.learn.model))
