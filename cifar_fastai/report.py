@@ -30,6 +30,8 @@ from .cam import cam_maps, cam_methods, find_layer, in_pixels, is_empty, overlay
 # %% ../nbs/09_report.ipynb #c1a9cdf5
 _pct = lambda x: f'{100*x:.2f}\u00a0%' # its sign stays on its line
 _of = lambda c, n: f'{c:,} of {n:,}'
+_epochs = lambda n: f'{n} epoch' if n==1 else f'{n} epochs'
+_time = lambda s: f'{s:.1f} s' if s<10 else f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
 class RunFolder:
     "What a run left, finished or not; raises `InputError` for a folder of no run"
@@ -45,8 +47,9 @@ class RunFolder:
     def state(self):
         "How far the run came"
         n,of = len(self.rows),self.recipe.epochs
-        if self.metrics.get('completed'): return f'complete, {n} epochs' if n==of else f'complete, ended early after {n} of {of} epochs'
-        return f'stopped after {n} of {of} epochs' if self.metrics else f'not finished, {n} of {of} epochs done'
+        part = f'{n} of {_epochs(of)}'
+        if self.metrics.get('completed'): return f'complete, {_epochs(n)}' if n==of else f'complete, ended early after {part}'
+        return f'stopped after {part}' if self.metrics else f'not finished, {part} done'
 
     @property
     def diagnosis(self):
@@ -176,7 +179,7 @@ def _history_section(run, figs):
     lr = _left(run, figs, 'lr.png')
     f = lambda r, k, s: s.format(r[k]) if k in r else '–'
     rows = [[r['epoch'], f(r,'lr','{:.6f}'), f(r,'train_loss','{:.4f}'), f(r,'train_acc','{:.2%}'), f(r,'valid_loss','{:.4f}'), f(r,'valid_acc','{:.2%}'), _of(r['valid_correct'], r['valid_n']) if r.get('valid_n') else '–', f(r,'seconds','{:,.1f}'), f(r,'img_per_s','{:,.0f}')] for r in run.rows]
-    return _section('history', 'History', _chart(figs['history.png'], f'Loss and accuracy over {len(rows)} epochs, training and validation: {ends}', 'Loss and accuracy over the epochs'),
+    return _section('history', 'History', _chart(figs['history.png'], f'Loss and accuracy over {_epochs(len(rows))}, training and validation: {ends}', 'Loss and accuracy over the epochs'),
         _chart(lr, f'Learning rate over the steps of the run, peak {max(r["lr"] for r in run.rows):.3g} among the epoch starts, and momentum against the axis on the right', 'Learning rate (solid) and momentum (dashed) over the steps') if lr else '',
         _table(['epoch','rate at its start','train loss','train acc','valid loss','valid acc','correct','seconds','images/s'], rows, 'A row for each epoch', num=range(1,9)))
 
@@ -323,7 +326,7 @@ details{margin:.8rem 0} summary{cursor:pointer;color:var(--link)}
 _css += '''
 .scroll{overflow:auto;max-width:100%;max-height:40rem;margin:.4rem 0 1rem}
 table{border-collapse:collapse;font-size:.92rem} .scroll>table{min-width:min(100%,26rem)} caption{text-align:left;padding:.2rem 0 .4rem;font-size:.9rem}
-th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);overflow-wrap:normal} tbody th{font-weight:400} thead th{font-weight:600}
+th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);overflow-wrap:normal} tbody th{font-weight:400} thead th{font-weight:600} .scroll thead th{white-space:nowrap} .scroll tbody th{min-width:5.5rem}
 .scroll thead th{position:sticky;top:0;background:var(--bg)} .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .bar{position:relative;width:9rem;height:.8rem;margin-top:.35rem;background:var(--card);border-radius:.2rem;overflow:hidden} .bar span{position:absolute;inset:0 auto 0 0;background:var(--bar)} .bar .interval{top:.28rem;bottom:.28rem;background:var(--mark)}
 figure{margin:0} .chart{margin:.4rem 0 1rem} .chart img{display:block;max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:.5rem;padding:.4rem} figcaption{font-size:.9rem;padding-top:.3rem}
@@ -336,7 +339,7 @@ figure{margin:0} .chart{margin:.4rem 0 1rem} .chart img{display:block;max-width:
 .hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);padding-top:1rem;color:var(--muted);font-size:.9rem}
 @media (min-width:68rem){.page{display:grid;grid-template-columns:12.5rem minmax(0,1fr);column-gap:2.5rem;align-items:start} .page>header,.page>footer{grid-column:1/-1} nav{position:sticky;top:1.5rem;padding-top:1.6rem} nav ol{flex-direction:column}}
-@media (max-width:30rem){.page{padding:1rem .9rem 2rem} h1{font-size:1.55rem} .keys{grid-template-columns:1fr 1fr} .facts div{grid-template-columns:6.8rem 1fr} main{margin-top:1.5rem} .card{padding:.65rem}}
+@media (max-width:30rem){.page{padding:1rem .9rem 2rem} h1{font-size:1.55rem} .keys{grid-template-columns:1fr 1fr} .facts div{grid-template-columns:7.8rem 1fr} main{margin-top:1.5rem} .card{padding:.65rem}}
 @media print{@page{margin:14mm} body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact} .page{max-width:none;padding:0;display:block} nav{position:static} nav ol{flex-direction:row} .skip,details{display:none}
  .scroll{overflow:visible;max-height:none} .scroll thead th{position:static} h2{break-after:avoid} figure,.card,tr,.keys div,.side{break-inside:avoid} section{margin-bottom:1.2rem} .cards{grid-template-columns:1fr 1fr} .gallery{grid-template-columns:repeat(6,1fr)}}
 '''
@@ -360,7 +363,7 @@ def _keys(run, interp):
     if run.rows and 'train_acc' in run.rows[-1]: d['training accuracy in the last epoch'] = _pct(run.rows[-1]['train_acc'])
     for k,v in run.metrics.get('tta', {}).items(): d[f'with test-time augmentation ({k})'] = _pct(v['acc'])
     if interp: d['expected calibration error'],d['parameters'] = _pct(interp.calibration()[1]),(lambda n: f'{n/1e6:.1f} M' if n>=1e6 else f'{n:,}')(n_params(interp.learn.model))
-    if run.rows: d[f'training, {len(run.rows)} epochs'] = (lambda s: f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h')(sum(o.get('seconds', 0) for o in run.rows))
+    if run.rows: d[f'training, {_epochs(len(run.rows))}'] = _time(sum(o.get('seconds', 0) for o in run.rows))
     return d
 
 def _again(run, interp):
