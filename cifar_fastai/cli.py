@@ -132,6 +132,7 @@ def _reported(path, **kwargs):
     print(f'report: {make_report(path, **kwargs)}')
     return 0
 
+# %% ../nbs/10_cli.ipynb #2e314025
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C

@@ -175,12 +175,15 @@ def _history_section(run, figs):
     axs = plt.subplots(1, 2, figsize=(9,3.2))[1]
     figs['history.png'] = _png(plot_history(run.rows, axs)[0].figure)
     first,last = run.rows[0],run.rows[-1]
-    ends = '; '.join(f'{nm} from {f.format(first[k])} to {f.format(last[k])}' for k,nm,f in (('train_loss','training loss','{:.3f}'), ('valid_loss','validation loss','{:.3f}'), ('train_acc','training accuracy','{:.1%}'), ('valid_acc','validation accuracy','{:.1%}')) if k in first and k in last)
+    told = ('train_loss','training loss','{:.3f}'),('valid_loss','validation loss','{:.3f}'),('train_acc','training accuracy','{:.1%}'),('valid_acc','validation accuracy','{:.1%}')
+    ends = '; '.join(f'{nm} from {f.format(first[k])} to {f.format(last[k])}' for k,nm,f in told if k in first and k in last)
     lr = _left(run, figs, 'lr.png')
-    f = lambda r, k, s: s.format(r[k]) if k in r else '–'
-    rows = [[r['epoch'], f(r,'lr','{:.6f}'), f(r,'train_loss','{:.4f}'), f(r,'train_acc','{:.2%}'), f(r,'valid_loss','{:.4f}'), f(r,'valid_acc','{:.2%}'), _of(r['valid_correct'], r['valid_n']) if r.get('valid_n') else '–', f(r,'seconds','{:,.1f}'), f(r,'img_per_s','{:,.0f}')] for r in run.rows]
+    cells = dict(lr='{:.6f}', train_loss='{:.4f}', train_acc='{:.2%}', valid_loss='{:.4f}', valid_acc='{:.2%}', correct='{}', seconds='{:,.1f}', img_per_s='{:,.0f}')
+    full = [{**r, 'correct': _of(r['valid_correct'], r['valid_n'])} if r.get('valid_n') else r for r in run.rows]
+    rows = [[r['epoch'], *(s.format(r[k]) if k in r else '–' for k,s in cells.items())] for r in full]
     return _section('history', 'History', _chart(figs['history.png'], f'Loss and accuracy over {_epochs(len(rows))}, training and validation: {ends}', 'Loss and accuracy over the epochs'),
-        _chart(lr, f'Learning rate over the steps of the run, peak {max(r["lr"] for r in run.rows):.3g} among the epoch starts, and momentum against the axis on the right', 'Learning rate (solid) and momentum (dashed) over the steps') if lr else '',
+        _chart(lr, f'Learning rate over the steps of the run, {max(o["lr"] for o in run.rows):.3g} at the highest start of an epoch, and momentum against the axis on the right',
+               'Learning rate (solid) and momentum (dashed) over the steps') if lr else '',
         _table(['epoch','rate at its start','train loss','train acc','valid loss','valid acc','correct','seconds','images/s'], rows, 'A row for each epoch', num=range(1,9)))
 
 def _diagnosis_section(run):
@@ -215,9 +218,12 @@ def _calibration_section(interp, figs):
     with plt.rc_context({'figure.dpi': 100}): figs['calibration.png'] = _png(interp.plot_calibration().figure)
     says,is_ = float(interp.probs.max(1)[0].mean()),interp.accuracy
     rows = [[f'{r.low:.1f} to {r.high:.1f}', f'{r.images:,}', _pct(r.confidence), _pct(r.accuracy)] for r in df.itertuples()]
-    return _section('calibration', 'Calibration', P(f'The network is {_pct(says)} sure on average and right in {_pct(is_)}: {"over" if says>is_ else "under"}-confident by {100*abs(says-is_):.2f} points. The expected calibration error, the mean distance of the points from the diagonal, is {_pct(ece)}.'),
-        Div(_chart(figs['calibration.png'], f'Reliability diagram: accuracy against confidence in {len(rows)} bins, expected calibration error {_pct(ece)}', 'Accuracy over confidence; the size of a point is its number of images, its bar the 95 % interval'),
-            _table(['confidence','images','mean','accuracy'], rows, 'Bins of the diagram', num=(1,2,3)), cls='side'))
+    text = (f'The network is {_pct(says)} sure on average and right in {_pct(is_)}: {"over" if says>is_ else "under"}-confident by {100*abs(says-is_):.2f} points. '
+            f'The expected calibration error, the mean distance of the points from the diagonal, is {_pct(ece)}.')
+    return _section('calibration', 'Calibration', P(text), Div(
+        _chart(figs['calibration.png'], f'Reliability diagram: accuracy against confidence in {len(rows)} bins, expected calibration error {_pct(ece)}',
+               'Accuracy over confidence; the size of a point is its number of images, its bar the 95 % interval'),
+        _table(['confidence','images','mean','accuracy'], rows, 'Bins of the diagram', num=(1,2,3)), cls='side'))
 
 # %% ../nbs/09_report.ipynb #01661cd7
 def _stages(model, size):
@@ -279,7 +285,8 @@ def _losses_section(interp, n, figs, with_maps):
     figs['top_losses.png'] = _png(items.show(ncols=10, imsize=1.1))
     name = lambda o: A(*_named(o), href=f'#item-{o.idx}') if o.idx in with_maps else _named(o)
     tiles = [Figure(_tile(img, f'Item {o.idx}: {o.actual}'), Figcaption(P(name(o)), P(f'{_said(o)}; loss {max(o.loss, 0):.2f}', cls='note'))) for o,img in zip(items, interp._pictures(items.idxs))]
-    return _section('losses', 'Top losses', P(f'The {len(items)} images with the largest loss among {len(interp.losses):,}: where the network gave the actual class least. Some are hard, some are odd, and some bear a wrong label.'), Div(*tiles, cls='gallery'))
+    text = f'The {len(items)} images with the largest loss among {len(interp.losses):,}: where the network gave the actual class least. Some are hard, some are odd, and some bear a wrong label.'
+    return _section('losses', 'Top losses', P(text), Div(*tiles, cls='gallery'))
 
 def _looked(interp, n, methods, layers, figs):
     "The sections of top losses, mistakes and correct answers"
@@ -289,10 +296,12 @@ def _looked(interp, n, methods, layers, figs):
     right = interp.correct(min(-(-n//2), n_right), 'random') if n_right else []
     how = f"{' and '.join(methods)} at {' and '.join(layers)}. Bright is what spoke for the class at the left of the row; "
     res = [_losses_section(interp, n, figs, [o.idx for o in wrong] if layers else [])]
-    for items,id,title,none,text,targets in (
-        (wrong, 'maps_mistakes', 'Mistakes, and where the network looked', 'There are no mistakes among the validation images.', f'The {len(wrong)} of {n_wrong:,} mistakes with the largest loss. {how}the two rows of a column share one scale, so a paler map is weaker evidence.', ('predicted','actual')),
-        (right, 'maps_correct', 'Correct answers, and where the network looked', 'There are no correct answers among the validation images.', f'{len(right)} of {n_right:,} correct answers, drawn at random. {how}each map has its own scale.', ('predicted',))):
-        if not items or not layers: res.append(_section(id, title, P(none if not items else 'No stage of this network has a map of at least 5x5 for images of this size, so there is none to show.')))
+    for items,id,what,text,targets in (
+        (wrong, 'maps_mistakes', 'mistakes', f'The {len(wrong)} of {n_wrong:,} mistakes with the largest loss. {how}the two rows of a column share one scale, so a paler map is weaker evidence.', ('predicted','actual')),
+        (right, 'maps_correct', 'correct answers', f'{len(right)} of {n_right:,} correct answers, drawn at random. {how}each map has its own scale.', ('predicted',))):
+        title = f'{what.capitalize()}, and where the network looked'
+        if not items: res.append(_section(id, title, P(f'There are no {what} among the validation images.')))
+        elif not layers: res.append(_section(id, title, P('No stage of this network has a map of at least 5x5 for images of this size, so there is none to show.')))
         else: res.append(_maps_section(id, title, text, _Maps(interp, items, methods, layers, targets), figs))
     return res
 
@@ -310,14 +319,17 @@ a{color:var(--link)} a:focus-visible,[tabindex]:focus-visible,summary:focus-visi
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem} h2{font-size:1.35rem;line-height:1.3;margin:0 0 .8rem;padding-top:1.6rem;border-top:1px solid var(--line)}
 p{margin:.4rem 0 .9rem;max-width:48rem} .lead,.note,caption,figcaption{color:var(--muted)} .lead{font-size:1.05rem}
 section{margin:0 0 2.2rem}
-nav{font-size:.93rem} nav ol{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.1rem 1rem} nav a{display:inline-block;padding:.2rem 0;text-decoration:none} nav a:hover{text-decoration:underline}
+nav{font-size:.93rem} nav ol{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.1rem 1rem} nav a{display:inline-block;padding:.2rem 0;text-decoration:none}
+nav a:hover{text-decoration:underline}
 nav p{margin:.2rem 0;font-weight:600}
 .keys{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.7rem;margin:1.1rem 0 1.4rem}
 .keys div{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.6rem .85rem;display:flex;flex-direction:column-reverse;justify-content:flex-end}
-.keys div:first-child{grid-column:span 2} .keys dt{color:var(--muted);font-size:.85rem;line-height:1.35} .keys dd{margin:0;font-size:1.45rem;font-weight:650;line-height:1.3;font-variant-numeric:tabular-nums;white-space:nowrap}
+.keys div:first-child{grid-column:span 2} .keys dt{color:var(--muted);font-size:.85rem;line-height:1.35}
+.keys dd{margin:0;font-size:1.45rem;font-weight:650;line-height:1.3;font-variant-numeric:tabular-nums;white-space:nowrap}
 .warn{background:var(--warnbg);color:var(--warn);border-left:.3rem solid currentColor;border-radius:.3rem;padding:.6rem .9rem;max-width:none}
 .facts{margin:0;display:grid;gap:.35rem} .facts div{display:grid;grid-template-columns:minmax(7rem,11rem) 1fr;gap:.2rem 1rem} .facts dt{color:var(--muted)} .facts dd{margin:0}
-code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.88em} pre{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.8rem;overflow:auto;max-height:24rem;white-space:pre;overflow-wrap:normal}
+code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.88em}
+pre{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.8rem;overflow:auto;max-height:24rem;white-space:pre;overflow-wrap:normal}
 details{margin:.8rem 0} summary{cursor:pointer;color:var(--link)}
 .side{display:flex;flex-wrap:wrap;gap:1.2rem 2rem;align-items:flex-start} .side>*{flex:1 1 20rem;min-width:0}
 '''
@@ -326,22 +338,32 @@ details{margin:.8rem 0} summary{cursor:pointer;color:var(--link)}
 _css += '''
 .scroll{overflow:auto;max-width:100%;max-height:40rem;margin:.4rem 0 1rem}
 table{border-collapse:collapse;font-size:.92rem} .scroll>table{min-width:min(100%,26rem)} caption{text-align:left;padding:.2rem 0 .4rem;font-size:.9rem}
-th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);overflow-wrap:normal} tbody th{font-weight:400} thead th{font-weight:600} .scroll thead th{white-space:nowrap} .scroll tbody th{min-width:5.5rem}
+th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);overflow-wrap:normal} tbody th{font-weight:400} thead th{font-weight:600}
+.scroll thead th{white-space:nowrap} .scroll tbody th{min-width:5.5rem}
 .scroll thead th{position:sticky;top:0;background:var(--bg)} .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.bar{position:relative;width:9rem;height:.8rem;margin-top:.35rem;background:var(--card);border-radius:.2rem;overflow:hidden} .bar span{position:absolute;inset:0 auto 0 0;background:var(--bar)} .bar .interval{top:.28rem;bottom:.28rem;background:var(--mark)}
-figure{margin:0} .chart{margin:.4rem 0 1rem} .chart img{display:block;max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:.5rem;padding:.4rem} figcaption{font-size:.9rem;padding-top:.3rem}
+.bar{position:relative;width:9rem;height:.8rem;margin-top:.35rem;background:var(--card);border-radius:.2rem;overflow:hidden} .bar span{position:absolute;inset:0 auto 0 0;background:var(--bar)}
+.bar .interval{top:.28rem;bottom:.28rem;background:var(--mark)}
+figure{margin:0} .chart{margin:.4rem 0 1rem} .chart img{display:block;max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:.5rem;padding:.4rem}
+figcaption{font-size:.9rem;padding-top:.3rem}
 .tile{display:block;width:100%;height:auto;aspect-ratio:1;image-rendering:pixelated;border-radius:.2rem}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.2rem,1fr));gap:1rem} figcaption p{margin:0;line-height:1.35;color:var(--fg)} figcaption .note{color:var(--muted);font-size:.85rem} .gallery a{color:inherit;text-decoration-color:var(--link);text-underline-offset:.2em}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.2rem,1fr));gap:1rem} figcaption p{margin:0;line-height:1.35;color:var(--fg)}
+figcaption .note{color:var(--muted);font-size:.85rem} .gallery a{color:inherit;text-decoration-color:var(--link);text-underline-offset:.2em}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1rem}
-.card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem} .card:target{outline:3px solid var(--link)} .card figure{display:grid;grid-template-columns:5.5rem 1fr;gap:.8rem;align-items:center;margin-bottom:.6rem}
-.maps{table-layout:fixed;width:100%;font-size:.78rem} .maps th,.maps td{border:0;padding:.1rem .15rem;text-align:center;vertical-align:middle;overflow-wrap:anywhere} .maps th[scope=row],.maps tr:last-child th:first-child{text-align:left;padding-left:0} .maps thead th{font-weight:400;color:var(--muted)}
+.card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem} .card:target{outline:3px solid var(--link)}
+.card figure{display:grid;grid-template-columns:5.5rem 1fr;gap:.8rem;align-items:center;margin-bottom:.6rem}
+.maps{table-layout:fixed;width:100%;font-size:.78rem} .maps th,.maps td{border:0;padding:.1rem .15rem;text-align:center;vertical-align:middle;overflow-wrap:anywhere}
+.maps th[scope=row],.maps tr:last-child th:first-child{text-align:left;padding-left:0} .maps thead th{font-weight:400;color:var(--muted)}
 .maps .empty{color:var(--muted);font-size:.7rem;line-height:1.2;border:1px dashed var(--line)}
 .hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);padding-top:1rem;color:var(--muted);font-size:.9rem}
-@media (min-width:68rem){.page{display:grid;grid-template-columns:12.5rem minmax(0,1fr);column-gap:2.5rem;align-items:start} .page>header,.page>footer{grid-column:1/-1} nav{position:sticky;top:1.5rem;padding-top:1.6rem} nav ol{flex-direction:column}}
-@media (max-width:30rem){.page{padding:1rem .9rem 2rem} h1{font-size:1.55rem} .keys{grid-template-columns:1fr 1fr} .facts div{grid-template-columns:7.8rem 1fr} main{margin-top:1.5rem} .card{padding:.65rem}}
-@media print{@page{margin:14mm} body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact} .page{max-width:none;padding:0;display:block} nav{position:static} nav ol{flex-direction:row} .skip,details{display:none}
- .scroll{overflow:visible;max-height:none} .scroll thead th{position:static} h2{break-after:avoid} figure,.card,tr,.keys div,.side{break-inside:avoid} section{margin-bottom:1.2rem} .cards{grid-template-columns:1fr 1fr} .gallery{grid-template-columns:repeat(6,1fr)}}
+@media (min-width:68rem){.page{display:grid;grid-template-columns:12.5rem minmax(0,1fr);column-gap:2.5rem;align-items:start} .page>header,.page>footer{grid-column:1/-1}
+nav{position:sticky;top:1.5rem;padding-top:1.6rem} nav ol{flex-direction:column}}
+@media (max-width:30rem){.page{padding:1rem .9rem 2rem} h1{font-size:1.55rem} .keys{grid-template-columns:1fr 1fr} .facts div{grid-template-columns:7.8rem 1fr} main{margin-top:1.5rem}
+.card{padding:.65rem}}
+@media print{@page{margin:14mm} body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact} .page{max-width:none;padding:0;display:block} nav{position:static}
+nav ol{flex-direction:row} .skip,details{display:none}
+ .scroll{overflow:visible;max-height:none} .scroll thead th{position:static} h2{break-after:avoid} figure,.card,tr,.keys div,.side{break-inside:avoid} section{margin-bottom:1.2rem}
+.cards{grid-template-columns:1fr 1fr} .gallery{grid-template-columns:repeat(6,1fr)}}
 '''
 
 # %% ../nbs/09_report.ipynb #6a0f67a1
@@ -370,7 +392,8 @@ def _again(run, interp):
     "A sentence where scoring again gives another count than the run had"
     right,n = int((interp.decoded==interp.targs).sum()),len(interp.targs)
     if run.validated in (None, (right,n)): return ''
-    return P(f"From here on the images are scored again, with the saved weights: {_of(right, n)} correct. The last validation of the run had {_of(*run.validated)}; it computed in {run.config.get('precision', 'another precision')} on {run.config.get('device', 'another device')}, or with other weights than were saved.", cls='note')
+    return P(f'From here on the images are scored again, with the saved weights: {_of(right, n)} correct. The last validation of the run had {_of(*run.validated)}; '
+             f"it computed in {run.config.get('precision', 'another precision')} on {run.config.get('device', 'another device')}, or with other weights than were saved.", cls='note')
 
 def _page(run, sections, keys, why):
     title = f"{run.recipe.name if run.recipe.name!='custom' else run.recipe.arch} on {run.config['source'].get('name')}"
@@ -395,7 +418,8 @@ class Report:
     def __str__(self): return f'{self.path}'+(f' (without predictions and maps: {self.without})' if self.without else '')
     def __repr__(self): return f'Report({str(self)!r})'
     def _repr_markdown_(self):
-        return '\n'.join([f'**{self.path.parent.name}/{self.path.name}**, {self.path.stat().st_size/1e6:.1f} MB'+(f', without predictions and maps: {self.without}' if self.without else ''), '', *(f'1. {o}' for o in self.sections), '',
+        without = f', without predictions and maps: {self.without}' if self.without else ''
+        return '\n'.join([f'**{self.path.parent.name}/{self.path.name}**, {self.path.stat().st_size/1e6:.1f} MB{without}', '', *(f'1. {o}' for o in self.sections), '',
                           f"Figures: {', '.join(f'`{o.name}`' for o in self.figures)}"])
 
 def _write(path, folder, html, figs):
