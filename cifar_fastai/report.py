@@ -219,7 +219,7 @@ def _calibration_section(interp, figs):
     says,is_ = float(interp.probs.max(1)[0].mean()),interp.accuracy
     rows = [[f'{r.low:.1f} to {r.high:.1f}', f'{r.images:,}', _pct(r.confidence), _pct(r.accuracy)] for r in df.itertuples()]
     text = (f'The network is {_pct(says)} sure on average and right in {_pct(is_)}: {"over" if says>is_ else "under"}-confident by {100*abs(says-is_):.2f} points. '
-            f'The expected calibration error, the mean distance of the points from the diagonal, is {_pct(ece)}.')
+            f'The expected calibration error, the mean distance of the points from the diagonal, each weighted by its images, is {_pct(ece)}.')
     return _section('calibration', 'Calibration', P(text), Div(
         _chart(figs['calibration.png'], f'Reliability diagram: accuracy against confidence in {len(rows)} bins, expected calibration error {_pct(ece)}',
                'Accuracy over confidence; the size of a point is its number of images, its bar the 95 % interval'),
