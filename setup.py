@@ -7,4 +7,4 @@ cfg = ConfigParser()
 cfg.read(Path(__file__).with_name('settings.ini'))
 reqs = lambda key: cfg['DEFAULT'][key].split('\n')[1:]
 
-setup(install_requires=reqs('requirements'), extras_require={k: reqs(f'{k}_requirements') for k in ('dev', 'distributed', 'tensorboard')})
+setup(install_requires=reqs('requirements'), extras_require={k[:-len('_requirements')]: reqs(k) for k in cfg['DEFAULT'] if k.endswith('_requirements')})

@@ -359,7 +359,8 @@ def run_source(
     source=None, # the same images; by default from where the run had them
 ) -> Source:
     "The images of a run; raises `InputError` if they are others"
-    src,was = load_source(source or config['source']['path']),config['source']['fingerprint']
+    s = config['source']
+    src,was = load_source(source or s['path'], s.get('size', 32)),s['fingerprint']
     if src.fingerprint!=was: raise InputError(f'the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, was {was}): give the same with source')
     return src
 

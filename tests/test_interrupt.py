@@ -29,7 +29,7 @@ def test_run_folder_of_a_stopped_run(source, tmp_path):
 
 def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     import cifar_fastai.recipes as recipes
-    argv = ['--source', str(data_dir), '--bs', '50', '--epochs', '3', '--model-kw', 'width=8', '--ema', '0.9', '--device', 'cpu']
+    argv = ['--source', str(data_dir), '--bs', '50', '--epochs', '3', '--model-kw', 'width=8', '--ema', '0.9', '--device', 'cpu', '--no-report']
     sha = lambda run: json.loads((run/'model.json').read_text())['weights_sha256']
     assert cifar_train([*argv, '--run-dir', str(tmp_path/'whole')])==0
     monkeypatch.setattr(recipes, 'cifar_learner', lambda *a, **kw: cifar_learner(*a, **{**kw, 'cbs': PressCtrlC(5)}))
@@ -38,7 +38,7 @@ def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     out,err = capsys.readouterr()
     assert code==130 and err==f"cifar-train: stopped after 1 of 3 epochs; go on with --resume {tmp_path/'run'}\n" and f"run folder: {tmp_path/'run'}" in out
     monkeypatch.undo()
-    assert cifar_train(['--resume', str(tmp_path/'run'), '--device', 'cpu'])==0
+    assert cifar_train(['--resume', str(tmp_path/'run'), '--device', 'cpu', '--no-report'])==0
     assert sha(tmp_path/'run')==sha(tmp_path/'whole')
     same = lambda run: [{k: v for k,v in r.items() if k not in ('seconds','img_per_s')} for r in read_history(run)]
     assert same(tmp_path/'run')==same(tmp_path/'whole')

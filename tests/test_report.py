@@ -1,0 +1,223 @@
+"The report of a run: one page that loads nothing, whole for every kind of run, safe with any class name, and right in a browser."
+import json, re, shutil
+from html.parser import HTMLParser
+import numpy as np, pytest, torch
+from PIL import Image
+import cifar_fastai.interpret as interpret, cifar_fastai.report as report
+from cifar_fastai.cli import cifar_report
+from cifar_fastai.errors import InputError
+from cifar_fastai.recipes import Recipe, train
+from cifar_fastai.report import make_report
+from cifar_fastai.shapes import shapes10
+from cifar_fastai.sources import Source, load_source
+
+every = ['recipe','data','machine','finder','history','diagnosis','confusion','classes','calibration','losses','maps_mistakes','maps_correct']
+bare = [o for o in every[:6] if o!='finder']
+pngs = {'lr_find.png','history.png','lr.png','confusion_matrix.png','calibration.png','top_losses.png','maps_mistakes.png','maps_correct.png'}
+void = {'meta','link','img','br','hr','input'}
+tiny = dict(epochs=1, bs=50, policy='none', model_kw=dict(width=8))
+
+class Page(HTMLParser):
+    "Tags with their attributes, the text of each, and what is left open"
+    def __init__(self, path):
+        super().__init__()
+        self.tags,self.open,self.text,self.raw = [],[],'',path.read_text(encoding='utf8')
+        self.feed(self.raw); self.close()
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in void: self.open.append(tag)
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1]==tag, (tag, self.open[-3:])
+        self.open.pop()
+    def handle_data(self, s):
+        if not {'style','script'} & set(self.open): self.text += s.replace('\xa0', ' ')
+    def all(self, *names): return [a for t,a in self.tags if t in names]
+    @property
+    def sections(self): return [a['id'] for a in self.all('section')]
+
+def checked(rep, sections=every):
+    "The page of a report, after what holds for each of them"
+    p = Page(rep.path)
+    assert not p.open and p.sections==[o for o in sections]
+    for tag,a in p.tags:
+        for k,v in a.items():
+            if k in ('src','href','srcset','action','data','poster'): assert v.startswith(('data:','#')), (tag, k, v[:60])
+            assert not k.startswith('on'), (tag, k)
+    assert not {'script','iframe','object','embed','form'} & {t for t,_ in p.tags}
+    css = re.findall(r'<style>(.*?)</style>', p.raw, re.S)
+    assert len(css)==1 and 'url(' not in p.raw and '@import' not in css[0] and 'http' not in re.sub(r'data:[\w/;,+=]*', '', p.raw).replace('http-equiv', '')
+    assert p.all('html')[0]['lang']=='en' and any(a.get('name')=='viewport' and 'width=device-width' in a['content'] for a in p.all('meta'))
+    assert "default-src 'none'" in next(a['content'] for a in p.all('meta') if a.get('http-equiv'))
+    ids = [a['id'] for _,a in p.tags if 'id' in a]
+    assert len(ids)==len(set(ids)) and all(a['href'][1:] in ids for a in p.all('a'))
+    assert [a['href'][1:] for a in p.all('a')][1:1+len(sections)]==sections # the contents, after the skip link
+    for a in p.all('img'): assert a['alt'].strip() and int(a['width'])>0 and int(a['height'])>0
+    assert len(p.all('h1'))==1 and len(p.all('h2'))==len(sections) and not p.all('h3','h4')
+    assert len(p.all('caption'))==len(p.all('table')) and all('scope' in a for a in p.all('th'))
+    assert len(p.raw)<3e6
+    for f in rep.figures:
+        with Image.open(f) as img: img.load(); assert img.format=='PNG' and min(img.size)>100
+    return p
+
+@pytest.fixture(scope='module')
+def run(source, tmp_path_factory):
+    return train(Recipe(**{**tiny, 'lr': 'find', 'find_kw': dict(num_it=30), 'name': 'tiny', 'note': 'for a test', 'tta': 'mirror'}), source, tmp_path_factory.mktemp('run')/'run', device='cpu')
+
+def copy(run, to, **changes):
+    "A copy of a run with other fields in its config"
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns('report*'))
+    c = json.loads((to/'config.json').read_text())
+    for k,v in changes.items(): c[k] = {**c[k], **v} if isinstance(v, dict) else v
+    (to/'config.json').write_text(json.dumps(c))
+    return to
+
+def test_all_of_it_from_one_pass(run, monkeypatch):
+    passes,one = [],interpret._one_pass
+    monkeypatch.setattr(interpret, '_one_pass', lambda *a: passes.append(a) or one(*a))
+    rep = make_report(run, n=4, device='cpu')
+    p = checked(rep)
+    assert len(passes)==1 and rep.path==run/'report.html' and rep.without is None and str(rep)==str(run/'report.html')
+    assert {o.name for o in rep.figures}==pngs and all(o.parent==run/'figures' for o in rep.figures)
+    m,c = (json.loads((run/f).read_text()) for f in ('metrics.json','config.json'))
+    f = m['final']
+    for s in (f"{100*f['valid_acc']:.2f} %", f"{f['valid_correct']:,} of {f['valid_n']:,}", c['source']['fingerprint'], c['hardware'], c['versions']['torch'], 'for a test', 'with test-time augmentation (mirror)',
+              '200, 20 of each class', '50, 5 of each class: the test images', *m['diagnosis'], *c['source']['vocab']): assert s in p.text, s
+    assert f"{c['lr_find']['valley']:.3g}" in p.text
+    n_wrong = f['valid_n']-f['valid_correct']
+    cards = [a['id'] for a in p.all('article')]
+    assert len(cards)==min(4, n_wrong)+min(2, f['valid_correct'])
+    assert len([a for a in p.all('img') if a['alt'].startswith(('HiResCAM at stage1','HiResCAM at stage3','GradCAM at stage1','GradCAM at stage3'))])+p.text.count('no positive evidence')==8*min(4, n_wrong)+4*min(2, f['valid_correct'])
+    assert f'{n_wrong} mistakes' in p.text
+
+def test_elsewhere_with_other_maps(run, source, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in run.rglob('*')}
+    rep = make_report(run, source, tmp_path/'new/page.html', n=1, methods='LayerCAM', layers='stage2', device='cpu')
+    p = checked(rep)
+    assert sorted(o.name for o in (tmp_path/'new').iterdir())==['page-figures','page.html'] and {o.name for o in (tmp_path/'new/page-figures').iterdir()}==pngs
+    assert {p: p.stat().st_mtime_ns for p in run.rglob('*')}==before
+    assert all('LayerCAM at stage2' in a['alt'] for a in p.all('img') if ' at stage' in a['alt'])
+
+def test_stopped_and_cut_off(run, tmp_path):
+    stopped = copy(run, tmp_path/'stopped', recipe=dict(epochs=3))
+    m = json.loads((stopped/'metrics.json').read_text())
+    (stopped/'metrics.json').write_text(json.dumps({**m, 'completed': False}))
+    assert 'stopped after 1 of 3 epochs' in checked(make_report(stopped, n=1, device='cpu')).text
+    for f in ('metrics.json','model.json','model.safetensors'): (stopped/f).unlink()
+    rep = make_report(stopped, device='cpu')
+    p = checked(rep, [o for o in every[:6]])
+    assert 'the run left no weights' in str(rep) and 'the run left no weights' in p.text and 'not finished, 1 of 3 epochs done' in p.text and m['diagnosis'][0] in p.text
+    (stopped/'history.csv').unlink(); shutil.rmtree(stopped/'figures')
+    p = checked(make_report(stopped, device='cpu'), every[:6])
+    assert 'No epoch was finished' in p.text and 'not finished, 0 of 3 epochs done' in p.text and not p.all('img')
+
+def test_images_that_are_gone(run, tmp_path):
+    gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
+    rep = make_report(gone, device='cpu')
+    p = checked(rep, every[:6])
+    assert 'nowhere' in rep.without and rep.without in p.text and rep.without in str(rep) and f'without predictions and maps: {rep.without}' in rep._repr_markdown_()
+    assert {o.name for o in rep.figures}=={'lr_find.png','history.png','lr.png'}
+    other = copy(run, tmp_path/'other', source=dict(fingerprint='0'*64))
+    assert 'are not those of the run' in make_report(other, device='cpu').without
+
+def images(k, n, size=32, seed=0):
+    "Images of `k` classes, each of its own colour"
+    rng = np.random.default_rng(seed)
+    y = np.arange(n)%k
+    return (rng.integers(0, 256, (k,1,1,3))[y]*0.7+rng.integers(0, 77, (n,size,size,3))).astype(np.uint8),y
+
+def test_class_names_are_text(tmp_path):
+    "Two classes that are called what would break a page or a figure, and a source without test images"
+    names = ['<script>alert(1)</script>', '''"a" & 'b' $\\frac{$ </style><img src=x onerror=alert(2)>''']
+    x,y = images(2, 120)
+    src = Source(x, y, names, np.zeros(120, bool), name='<b>mine</b>')
+    run = train(Recipe(**{**tiny, 'valid': 0.5, 'note': '</title><script>alert(3)</script>'}), src, tmp_path/'<i>run', device='cpu')
+    p = checked(make_report(run, src, n=3, device='cpu'), [o for o in every if o!='finder'])
+    assert all(o in p.text for o in names) and '<b>mine</b>' in p.text and '</title><script>alert(3)</script>' in p.text and '50 % of the training images, held out' in p.text
+    assert not re.search('<script|<b>mine|<i>run|<img src=x', p.raw)
+
+def test_images_of_64_pixels(tmp_path):
+    src = load_source(shapes10(tmp_path/'large', n_train=20, n_test=10, size=64), size=64)
+    run = train(Recipe(**{**tiny, 'bs': 20}), src, tmp_path/'run', device='cpu')
+    p = checked(make_report(run, n=3, device='cpu'), [o for o in every if o!='finder']) # finds its images by itself
+    assert {'64'}=={a['width'] for a in p.all('img') if a.get('class')=='tile'} and any('GradCAM at stage4' in a['alt'] for a in p.all('img'))
+    assert '64x64 pixels' in p.text
+
+def test_a_hundred_classes(tmp_path):
+    x,y = images(100, 300)
+    src = Source(x, y, [f'class {i}' for i in range(100)], np.arange(300)>=200, name='hundred')
+    run = train(Recipe(**tiny), src, tmp_path/'run', device='cpu')
+    p = checked(make_report(run, src, n=2, device='cpu'), [o for o in every if o!='finder'])
+    assert all(f'class {i}' in p.text for i in range(100)) and '100 classes' in p.text
+
+def test_no_mistakes_and_nothing_right(run, tmp_path, monkeypatch):
+    interp,_ = report._scored(report.RunFolder(run), None, 'cpu')
+    for right,says in ((True, 'There are no mistakes among the validation images.'), (False, 'There are no correct answers among the validation images.')):
+        it = interpret.CifarInterpretation(interp.learn, interp.dl, interp.losses, None, (9 if right else -9)*torch.eye(10)[interp.targs], interp.targs)
+        monkeypatch.setattr(report, '_scored', lambda *a: (it, None))
+        p = checked(make_report(run, out=tmp_path/f'{right}.html', n=1, device='cpu'))
+        assert says in p.text and 'From here on the images are scored again' in p.text
+
+wrong = [(dict(n=0), 'n is 0'), (dict(n=101), 'n is 101'), (dict(methods=['Gradcam']), "did you mean 'GradCAM'"), (dict(layers=['stage9']), "unknown layer 'stage9'"), (dict(layers=['stage4']), 'under 5x5'), (dict(layers=[]), 'no layer'),
+         (dict(device='gpu'), "'gpu'"), (dict(source='nowhere'), 'nowhere')]
+@pytest.mark.parametrize('kw,says', wrong, ids=[str(o[0]) for o in wrong])
+def test_wrong_options(run, tmp_path, kw, says):
+    with pytest.raises(InputError, match=re.escape(says)): make_report(run, out=tmp_path/'page.html', **{'device': 'cpu', **kw})
+    assert not list(tmp_path.iterdir())
+
+def test_wrong_places(run, tmp_path):
+    with pytest.raises(InputError, match='is a folder'): make_report(run, out=tmp_path)
+    (tmp_path/'file').write_text('')
+    gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
+    with pytest.raises(InputError, match='cannot be written'): make_report(gone, out=tmp_path/'file/page.html', device='cpu')
+    with pytest.raises(InputError, match='config.json'): make_report(tmp_path)
+    with pytest.raises(InputError, match='not those of the run'): make_report(run, shapes10(tmp_path/'few', n_train=20, n_test=10), device='cpu')
+
+def test_command(run, tmp_path, capsys):
+    gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
+    for argv,says in (([tmp_path], 'config.json'), ([run,'--n','0'], 'n is 0'), ([run,'--n','x'], "'x'"), ([], 'RUN'), ([run,'--methods','Gradcam'], 'GradCAM'), ([gone,'--source',tmp_path/'nowhere'], 'nowhere'), ([run,'--device','gpu'], "'gpu'")):
+        try: code = cifar_report(list(map(str, argv)))
+        except SystemExit as e: code = e.code
+        out,err = capsys.readouterr()
+        assert (code,out,err.count('\n'))==(2,'',1) and says in err, err
+    assert cifar_report([str(gone), '--device', 'cpu', '--out', str(tmp_path/'a.html')])==0
+    out,err = capsys.readouterr()
+    assert err=='' and out.count('\n')==1 and out.startswith(f"report: {tmp_path/'a.html'} (without predictions and maps: ")
+
+def chromium(p):
+    "Playwright's own browser, or one of this machine; the test is skipped where there is none"
+    found = next(filter(None, map(shutil.which, ('chromium-headless-shell','chromium','chromium-browser','google-chrome'))), None)
+    for kw in ({}, dict(executable_path=found, args=['--no-sandbox'])):
+        try: return p.chromium.launch(**kw)
+        except Exception as e: why = str(e).splitlines()[0]
+    pytest.skip(f'no Chromium: playwright install chromium ({why})')
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scheme', ['light','dark'])
+@pytest.mark.parametrize('size', [(390,844),(1280,900)], ids=['phone','desktop'])
+def test_in_a_browser(run, scheme, size, tmp_path):
+    sync = pytest.importorskip('playwright.sync_api')
+    rep = make_report(run, n=6, out=tmp_path/'page.html', device='cpu')
+    with sync.sync_playwright() as p:
+        browser,log = chromium(p),[]
+        page = browser.new_page(viewport=dict(zip(('width','height'), size)), color_scheme=scheme)
+        page.on('console', lambda o: log.append(o.text)); page.on('pageerror', lambda o: log.append(str(o))); page.on('requestfailed', lambda o: log.append(o.url[:80]))
+        page.on('request', lambda o: o.url.startswith(('data:','file:')) or log.append(o.url))
+        page.goto(rep.path.as_uri(), wait_until='load')
+        assert log==[]
+        assert page.evaluate('document.documentElement.scrollWidth')==size[0]
+        assert page.evaluate('[...document.images].every(o => o.complete && o.naturalWidth>0)')
+        ratio = page.evaluate(contrast)
+        assert min(ratio)>=4.5, ratio
+        dark = page.evaluate('getComputedStyle(document.body).backgroundColor')
+        assert (sum(map(int, re.findall(r'\d+', dark)[:3]))<150)==(scheme=='dark')
+        assert page.pdf().startswith(b'%PDF')
+        browser.close()
+
+# contrast of each text with the nearest ground behind it, as WCAG reckons it
+contrast = '''() => {
+  const rgb = s => s.match(/[\\d.]+/g).map(Number), lin = v => (v/=255)<=0.03928 ? v/12.92 : ((v+0.055)/1.055)**2.4
+  const lum = c => 0.2126*lin(c[0])+0.7152*lin(c[1])+0.0722*lin(c[2])
+  const ground = e => { for (; e; e=e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length<4 || c[3]>0) return c } return [255,255,255] }
+  return [...document.querySelectorAll('p,a,b,h1,h2,th,td,dt,dd,caption,figcaption,summary,li,code')].filter(e => e.innerText && e.getClientRects().length).map(e => {
+    const [a,b] = [lum(rgb(getComputedStyle(e).color)), lum(ground(e))].sort((x,y) => y-x); return (a+0.05)/(b+0.05) })
+}'''
