@@ -132,6 +132,9 @@ def cifar_train(
     p = _parser('cifar-train', 'Train a CIFAR ResNet and write a run folder: history, log, config, weights, curves, diagnosis.')
     p.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
     p.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
+    p.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
+    p.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
+    p.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
     p.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
     p.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
     p.add_argument('--list', action='store_true', help='print the recipes and end')
@@ -141,14 +144,21 @@ def cifar_train(
             from cifar_fastai.recipes import recipe_table
             print(recipe_table())
             return 0
-        if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
+        again = '--resume' if args.resume else '--rerun'
+        if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
+        if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
+        if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
+        if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
         if args.resume:
             from cifar_fastai.recipes import resume
-            return _ended(resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every))
+            return _ended(resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, changed_data_ok=args.changed_data_ok))
+        if args.rerun:
+            from cifar_fastai.recipes import rerun
+            return _ended(rerun(args.rerun, args.run_dir, args.source, args.device, args.workers))
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
         from cifar_fastai.sources import load_source
-        return _ended(train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader))
+        return _ended(train(recipe, load_source(args.source, skip_bad=args.skip_bad), args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, deterministic=args.deterministic))
     return _guarded('cifar-train', run)
 
 # %% ../nbs/10_cli.ipynb #96596e6b
