@@ -415,8 +415,17 @@ def fit_linear_cycle(self:Learner,
 # %% ../nbs/05_learner.ipynb #70637d3f
 def _constant(learn, n_epoch, lr, **kw): learn.fit(n_epoch, lr, **kw)
 
+class _Plateau(ReduceLROnPlateau):
+    name = 'plateau'
+    def after_epoch(self):
+        TrackerCallback.after_epoch(self)
+        self.wait = 0 if self.new_best else self.wait+1
+        if self.wait<self.patience: return
+        self.wait = 0
+        self.opt.set_hyper('lr', [max(h['lr']/self.factor, self.min_lr) for h in self.opt.hypers])
+
 def _plateau(learn, n_epoch, lr, cbs=None, monitor='train_loss', patience=2, factor=10., min_lr=0., **kw):
-    learn.fit(n_epoch, lr, cbs=[ReduceLROnPlateau(monitor, patience=patience, factor=factor, min_lr=min_lr), *L(cbs)], **kw)
+    learn.fit(n_epoch, lr, cbs=[_Plateau(monitor, patience=patience, factor=factor, min_lr=min_lr), *L(cbs)], **kw)
 
 schedules = dict(one_cycle=lambda learn,n,lr,**kw: learn.fit_one_cycle(n, lr, **kw), linear=lambda learn,n,lr,**kw: learn.fit_linear_cycle(n, lr, **kw),
                  plateau=_plateau, constant=_constant, none=_constant)

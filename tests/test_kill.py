@@ -8,9 +8,9 @@ from cifar_fastai.shapes import shapes10
 from forked import Forks
 
 pytestmark = pytest.mark.skipif(sys.platform!='linux', reason='kills by /proc and fork')
-common = '--bs 20 --precision fp32 --device cpu --model-kw width=8 dropout=0.1'
-recipes = {'averages': f'{common} --epochs 5 --policy crop4+cutout12 --alternate --sizes 16,24,32 --ema 0.9 --mixup 0.2 --start whiten --opt muon --sched linear --tta mirror --valid-every 2',
-           'plateau':  f'{common} --epochs 5 --policy crop_flip --valid 0.2 --opt sgd --lr 0.05 --sched plateau --sched-kw patience=1 factor=2 --early-stop 4 --lookahead --workers 1'}
+common = '--bs 25 --precision fp32 --device cpu --model-kw width=8 dropout=0.1'
+recipes = {'averages': f'{common} --epochs 4 --policy crop4+cutout12 --alternate --sizes 16,24,32 --ema 0.9 --mixup 0.2 --start whiten --opt muon --sched linear --tta mirror --valid-every 2',
+           'plateau':  f'{common} --epochs 4 --policy crop_flip --valid 0.2 --opt sgd --lr 0.5 --sched plateau --sched-kw patience=1 factor=2 --early-stop 3 --lookahead --workers 1'}
 
 @pytest.fixture(scope='module')
 def forks():
@@ -58,7 +58,7 @@ class Lives:
         assert history(run)==history(self.whole)
         assert hashlib.sha256((run/'model.safetensors').read_bytes()).digest()==hashlib.sha256((self.whole/'model.safetensors').read_bytes()).digest()
         assert metrics(run)==metrics(self.whole)
-        for f in ('model.json','figures/lr.png'): assert (run/f).read_bytes()==(self.whole/f).read_bytes(), f
+        assert (run/'model.json').read_bytes()==(self.whole/'model.json').read_bytes()
 
 def history(run):
     with (run/'history.csv').open() as f: return [{k: v for k,v in r.items() if k not in ('seconds','img_per_s')} for r in csv.DictReader(f)]
@@ -74,30 +74,30 @@ def die_at(lives, rng, n):
 @pytest.mark.parametrize('recipe', recipes)
 def test_killed_at_random(recipe, forks, images, tmp_path):
     lives = Lives(forks, images, tmp_path, recipe)
-    die_at(lives, random.Random(0), 12)
-    assert lives.kills>=12
+    die_at(lives, random.Random(0), 10)
+    assert lives.kills>=10
 
 moments = [ # each process of one run dies at its moment, the next goes on
-    dict(event='writing',   file='.set-*.npy.*'), # the cache of the source
-    dict(event='replaced',  file='set-*.npy'), # the array is there, what vouches for it is not
-    dict(event='writing',   file='.config.json.*'),
-    dict(event='written',   file='config.json'),
-    dict(event='replaced',  file='config.json'),
-    dict(event='step',      epoch=0, batch=2),
-    dict(event='written',   file='last.pt'),
-    dict(event='replaced',  file='last.pt'), # from here on there is a checkpoint
-    dict(event='step',      epoch=1, batch=0),
+    dict(event='writing', file='.set-*.npy.*'), # the cache of the source
+    dict(event='replaced', file='set-*.npy'), # the array is there, what vouches for it is not
+    dict(event='writing', file='.config.json.*'),
+    dict(event='written', file='config.json'),
+    dict(event='replaced', file='config.json'),
+    dict(event='step', epoch=0, batch=2),
+    dict(event='written', file='last.pt'),
+    dict(event='replaced', file='last.pt'), # from here on there is a checkpoint
+    dict(event='step', epoch=1, batch=0),
     dict(event='validation', epoch=1),
-    dict(event='written',   file='history.csv'),
-    dict(event='replaced',  file='history.csv', n=2),
-    dict(event='writing',   file='.last.pt.*', n=2),
-    dict(event='written',   file='last.pt', n=2),
-    dict(event='writing',   file='.model.safetensors.*'),
-    dict(event='replaced',  file='model.safetensors'),
-    dict(event='written',   file='history.png'),
-    dict(event='written',   file='metrics.json'),
-    dict(event='replaced',  file='metrics.json'),
-    dict(event='removed',   file='last.pt')]
+    dict(event='written', file='history.csv'),
+    dict(event='replaced', file='history.csv', n=2),
+    dict(event='writing', file='.last.pt.*', n=2),
+    dict(event='written', file='last.pt'),
+    dict(event='writing', file='.model.safetensors.*'),
+    dict(event='replaced', file='model.safetensors'),
+    dict(event='written', file='history.png'),
+    dict(event='written', file='metrics.json'),
+    dict(event='replaced', file='metrics.json'),
+    dict(event='removed', file='last.pt')]
 
 def test_killed_at_chosen_moments(forks, images, tmp_path):
     lives = Lives(forks, images, tmp_path, 'averages')
