@@ -505,7 +505,8 @@ class FiniteLoss(Callback):
 # %% ../nbs/05_learner.ipynb #c850d5db
 @contextmanager
 def plain_words(
-    learn:Learner, # whatever is fitted within
+    bs:int, # images in a batch
+    device, # where they are
 ):
     "Say in a line what want of memory or the death of a loader process means"
     try: yield
@@ -513,8 +514,7 @@ def plain_words(
         dead = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is )?([^\n]+?)\.?\s*(?:\n|$)', str(e))
         if dead: raise RunError(f"loader process {dead[1]} died ({dead[2]}), most often for want of memory: go on with fewer workers (0: none)") from e
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e): raise
-        bs = learn.dls.train.bs
-        raise RunError(f"{learn.dls.device} has not enough memory for batches of {bs} images: {f'try bs={bs//2}' if bs>1 else 'take a narrower network or smaller images'}") from e
+        raise RunError(f"{device} has not enough memory for batches of {bs} images: {f'try bs={bs//2}' if bs>1 else 'take a narrower network or smaller images'}") from e
 
 # %% ../nbs/05_learner.ipynb #b1f8dd50
 def save_network(

@@ -271,8 +271,10 @@ def recipe_learner(
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
     r,src = get_recipe(recipe),load_source(source)
     set_seed(r.seed)
-    dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
-    try: return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw)
+    try:
+        with plain_words(r.bs, device or 'the device'):
+            dls = cifar_dls(src, r.policy, r.bs, r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
+            return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw)
     except TypeError as e: raise InputError(f'model_kw is {r.model_kw}, which {r.arch} refuses: {e}') from e
 
 def _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every, checkpoint=None):
@@ -283,7 +285,7 @@ def _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every, checkpoint=No
         with writing_to(path): last.parent.mkdir(exist_ok=True)
         more.append(Checkpoint(last, checkpoint_every))
     if tensorboard: more.append(_tensorboard(path))
-    with plain_words(learn):
+    with plain_words(r.bs, learn.dls.device):
         with stoppable(learn) as stop, going_on(learn, checkpoint, changed_data_ok=True) if checkpoint else nullcontext(): # `run_source` has compared the data
             schedules[r.sched](learn, r.epochs, rate, cbs=more, **r.sched_kw)
         with writing_to(path): finish_run(learn, path, completed=not stop.asked, tta=r.tta)
@@ -322,7 +324,7 @@ def _new_run(r, src, run_dir, device, workers, cbs, tensorboard, checkpoint_ever
     if tensorboard: _tensorboard(path)
     with same_each_time(deterministic):
         learn = recipe_learner(replace(r, precision=was['precision']) if was else r, src, device, workers, loader)
-        with plain_words(learn): found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' and not was else None
+        with plain_words(r.bs, learn.dls.device): found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' and not was else None
         rate,dls = found.chosen if found else was['lr'] if was else learn.lr,learn.dls
         config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=was['precision'] if was else pick_precision(r.precision, dls.device), source=_source_record(src, dls),
                       loader=dls.loader, workers=dls.train.fake_l.num_workers, deterministic=deterministic, **environment(dls.device))

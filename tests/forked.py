@@ -74,15 +74,18 @@ def serve():
     print('ready', flush=True)
     for line in sys.stdin:
         req = json.loads(line)
-        pid = os.fork()
-        if pid==0: child(req)
-        start,status = time.time(),None
-        while status is None:
-            done,st = os.waitpid(pid, os.WNOHANG)
-            if done: status = os.waitstatus_to_exitcode(st)
-            elif time.time()-start>req['kill_after']: os.kill(pid, signal.SIGKILL); status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            else: time.sleep(0.002)
-        print(json.dumps([status, time.time()-start]), flush=True)
+        start,codes,pids = time.time(),{},[]
+        for _ in range(req['copies']):
+            pids.append(os.fork())
+            if pids[-1]==0: child(req)
+        while len(codes)<len(pids):
+            for p in set(pids)-set(codes):
+                done,st = os.waitpid(p, os.WNOHANG)
+                if not done and time.time()-start>req['kill_after']: os.kill(p, signal.SIGKILL); done,st = os.waitpid(p, 0)
+                if done: codes[p] = os.waitstatus_to_exitcode(st)
+            time.sleep(0.002)
+        print(json.dumps([[codes[p] for p in pids], time.time()-start]), flush=True)
+    os._exit(0)
 
 class Forks:
     "The server as the tests see it"
@@ -92,9 +95,12 @@ class Forks:
         assert self.p.stdout.readline()=='ready\n'
         return self
     def __exit__(self, *args): self.p.stdin.close(); self.p.wait(60); self.p.stdout.close()
-    def run(self, argv, log, aim=None, kill_after=300., env=None):
-        "Exit code (negative: the signal that ended it) and seconds of `cifar-train` with these arguments"
-        self.p.stdin.write(json.dumps(dict(argv=[str(o) for o in argv], log=str(log), aim=aim, kill_after=kill_after, env=env or {}))+'\n'); self.p.stdin.flush()
+    def run_copies(self, argv, log, aim=None, kill_after=300., env=None, copies=2):
+        "Exit codes (negative: the signal that ended it) and seconds of `copies` processes at once that do `cifar-train` with these arguments"
+        self.p.stdin.write(json.dumps(dict(argv=[str(o) for o in argv], log=str(log), aim=aim, kill_after=kill_after, env=env or {}, copies=copies))+'\n'); self.p.stdin.flush()
         return json.loads(self.p.stdout.readline())
+    def run(self, argv, log, **kw):
+        codes,seconds = self.run_copies(argv, log, copies=1, **kw)
+        return codes[0],seconds
 
 if __name__=='__main__': serve()

@@ -31,11 +31,11 @@ class Lives:
         self.n += 1
         return self.tmp/(name or f'run-{self.n}')
 
-    def process(self, run, **kw):
-        "Start the run, or go on with it; its exit code and seconds"
-        begun = (run/'config.json').exists()
+    def process(self, run, copies=None, **kw):
+        "Start the run, or go on with it; its exit code (those of `copies` processes at once) and seconds"
+        begun,f = (run/'config.json').exists(),self.forks.run_copies if copies else self.forks.run
         argv = ['--resume', run] if begun else ['--source', self.images, '--run-dir', run, *self.recipe]
-        return self.forks.run(argv, self.tmp/'log', env=dict(FASTAI_HOME=str(self.tmp/'home')), **kw)
+        return f(argv, self.tmp/'log', env=dict(FASTAI_HOME=str(self.tmp/'home')), **(dict(copies=copies) if copies else {}), **kw)
 
     def kill(self, run, **kw):
         "Is the run killed at this moment? False if it ended before"
@@ -107,6 +107,19 @@ def test_killed_at_chosen_moments(forks, images, tmp_path):
     assert lives.process(run)[0]==0 # was complete but for its checkpoint
     lives.check(run)
     assert set(lives.found)=={'before the run folder was begun', 'before the first checkpoint', 'after a checkpoint', 'while the run folder was finished', 'while tidying up'}, lives.found
+
+def test_two_at_once(forks, images, tmp_path):
+    "Of two processes that start or resume one run at the same time, one does it and the other says why not, in a line"
+    lives = Lives(forks, images, tmp_path, 'averages')
+    run = lives.new()
+    (tmp_path/'log').unlink()
+    codes,_ = lives.process(run, copies=2, aim=dict(event='step', epoch=1, batch=1)) # the one that trains dies in its second epoch
+    assert sorted(codes)==[-9,2], codes
+    codes,_ = lives.process(run, copies=3)
+    assert sorted(codes)==[0,2,2], codes
+    lives.check(run)
+    said = [l for l in (tmp_path/'log').read_text().splitlines() if 'error' in l]
+    assert len(said)==3 and all(' is in use by process ' in l or ' not empty' in l or 'is complete' in l for l in said), said
 
 @pytest.mark.slow
 def test_killed_a_hundred_times(forks, images, tmp_path):
