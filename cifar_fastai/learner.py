@@ -474,24 +474,24 @@ class RunError(InputError):
 class FiniteLoss(Callback):
     "Stop a fit whose loss is no longer a finite number, and say in which epoch and batch that began"
     order = 58 # after `RunLog`, before what takes the epoch for a good one
-    def before_train(self): self.losses,self.done = [],len(self.history.lrs)
+    def before_train(self): self.seen,self.done = [],len(self.history.lrs)
 
     def after_loss(self):
         if not self.training or hasattr(self.learn, 'lr_finder'): return
-        self.losses.append(self.loss.detach().mean())
-        if self.loss.device.type=='cpu': self._look(len(self.losses)-1)
+        self.seen.append(self.loss.detach().mean())
+        if self.loss.device.type=='cpu': self._look(len(self.seen)-1)
 
     def after_train(self): self._look(0)
 
     def _look(self, first):
-        finite = torch.stack(self.losses[first:]).isfinite().tolist() if self.losses else []
+        finite = torch.stack(self.seen[first:]).isfinite().tolist() if self.seen else []
         if all(finite): return
         i = first+finite.index(False)
         lrs = [*self.history.lrs[self.done:], self.opt.hypers[-1]['lr']] # that of the step in progress comes after it
-        self._stop(f'the loss became {float(self.losses[i])} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}, at a rate of {lrs[i]:.3g}')
+        self._stop(f'the loss became {float(self.seen[i])} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}, at a rate of {lrs[i]:.3g}')
 
     def after_epoch(self):
-        if hasattr(self.learn, 'lr_finder') or not self.losses: return
+        if hasattr(self.learn, 'lr_finder') or not self.seen: return
         v = self.history.rows[-1].get('valid_loss')
         if v is not None and not np.isfinite(v): self._stop(f'the validation loss is {v} after epoch {self.epoch+1}')
         if v is None and not all(torch.stack([p.detach().isfinite().all() for p in self.learn.model.parameters()]).tolist()):
