@@ -125,6 +125,7 @@ def _ended(path):
     print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epochs; go on with --resume {path}", file=sys.stderr)
     return 130
 
+# %% ../nbs/10_cli.ipynb #10c17a11
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C

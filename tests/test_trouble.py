@@ -62,7 +62,7 @@ def test_first_bad_batch_is_named_at_the_end_of_the_epoch(source):
     "As on a GPU, where no single loss is looked at"
     class Later(FiniteLoss):
         def _look(self, first):
-            if first==0 and len(self.losses)>1: super()._look(0)
+            if first==0 and len(self.seen)>1: super()._look(0)
     learn = cifar_learner(cifar_dls(source, bs=20, device='cpu'), model_kw=dict(width=8), precision='fp32', cbs=[Later(), At(poison, 1, 2)])
     with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='nan in epoch 2, batch 3 of 5, at a rate of 0.01: '): learn.fit(2, 0.01)
     assert learn.iter==4 and learn.training # the epoch was trained to its end, and not validated
