@@ -205,7 +205,7 @@ def _check_classes(n, dls):
 def after_pred(self:History):
     fetch = getattr(self.learn, 'gather_preds', None)
     if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to tell: give a loader with labels (with_labels=True), or ask for predictions alone')
-    if self.pred.ndim==2 and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
+    if getattr(self.pred, 'ndim', 0)==2 and hasattr(self.dls, 'vocab') and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
 
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def _made(dls):

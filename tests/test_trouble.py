@@ -124,25 +124,36 @@ def test_config_cannot_be_written(source, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform!='linux' or os.geteuid()!=0, reason='mounts a small disk')
-@pytest.mark.parametrize('how', ['full','read-only'])
-def test_real_disk(how, data_dir, tmp_path, whole, capsys, monkeypatch):
+def test_really_full_disk(data_dir, tmp_path, whole, capsys, monkeypatch):
     disk = tmp_path/'disk'; disk.mkdir()
     if subprocess.run(['mount','-t','tmpfs','-o','size=16m','tmpfs',disk]).returncode: pytest.skip('mount is not allowed here')
-    run = disk/'run'
-    def spoil(learn):
-        if how=='read-only': subprocess.run(['mount','-o','remount,ro',disk], check=True)
-        else: (disk/'filler').write_bytes(b'x'*(os.statvfs(disk).f_bavail*os.statvfs(disk).f_frsize-100_000))
+    def fill(learn): (disk/'filler').write_bytes(b'x'*(os.statvfs(disk).f_bavail*os.statvfs(disk).f_frsize-100_000))
     try:
-        monkeypatch.setattr(recipes, '_callbacks', lambda r, old=recipes._callbacks: [*old(r), At(spoil)])
-        one_line(capsys, cifar_train(['--source', str(data_dir), '--run-dir', str(run), *argv]), ['No space left' if how=='full' else 'Read-only file system', 'resume'])
-        assert last(run)['epoch']==1
-        monkeypatch.undo()
-        if how=='read-only':
-            one_line(capsys, cifar_train(['--resume', str(run)]), ['Read-only file system'])
-            subprocess.run(['mount','-o','remount,rw',disk], check=True)
-        else: (disk/'filler').unlink()
-        assert cifar_train(['--resume', str(run)])==0 and sha(run)==sha(whole)
+        spoilt(monkeypatch, fill, disk/'run', data_dir, capsys, 'No space left on device')
+        (disk/'filler').unlink()
+        assert cifar_train(['--resume', str(disk/'run')])==0 and sha(disk/'run')==sha(whole)
     finally: subprocess.run(['umount',disk], check=True)
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform!='linux' or os.geteuid()!=0, reason='makes a folder immutable, even for root')
+def test_really_forbidden_folder(data_dir, tmp_path, whole, capsys, monkeypatch):
+    run = tmp_path/'run'
+    chattr = lambda how,*files: subprocess.run(['chattr',how,*files], check=True)
+    (tmp_path/'try').mkdir()
+    if shutil.which('chattr') is None or subprocess.run(['chattr','+i',tmp_path/'try']).returncode: pytest.skip('no chattr here')
+    chattr('-i', tmp_path/'try')
+    try:
+        spoilt(monkeypatch, lambda learn: chattr('+i', run, run/'checkpoint'), run, data_dir, capsys, 'Operation not permitted')
+        one_line(capsys, cifar_train(['--resume', str(run)]), ['Operation not permitted'])
+    finally: chattr('-i', run, run/'checkpoint')
+    assert cifar_train(['--resume', str(run)])==0 and sha(run)==sha(whole)
+
+def spoilt(monkeypatch, do, run, data_dir, capsys, why):
+    "Train, and `do` something in the second epoch: the run ends with a line and keeps the checkpoint of the first"
+    monkeypatch.setattr(recipes, '_callbacks', lambda r, old=recipes._callbacks: [*old(r), At(do)])
+    one_line(capsys, cifar_train(['--source', str(data_dir), '--run-dir', str(run), *argv]), [why, 'resume'])
+    assert last(run)['epoch']==1
+    monkeypatch.undo()
 
 # ---- the lock
 
