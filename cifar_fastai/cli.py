@@ -149,6 +149,9 @@ def cifar_train(
     p = _parser('cifar-train', 'Train a CIFAR ResNet and write a run folder: history, log, config, weights, curves, diagnosis, report.')
     p.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
     p.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
+    p.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
+    p.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
+    p.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
     p.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
     p.add_argument('--compile', action='store_true', help='torch.compile the network: slow to start, faster after (default: not)')
     p.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
@@ -160,19 +163,26 @@ def cifar_train(
             from cifar_fastai.recipes import recipe_table
             print(recipe_table())
             return 0
-        if args.resume and (args.recipe or args.run_dir or args.loader!='auto' or args.compile or _changes(args)): p.error('--resume goes on by the recipe of the run: give no other option of a recipe with it')
+        again = '--resume' if args.resume else '--rerun'
+        if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
+        if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
+        if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
+        if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
         from cifar_fastai.distributed import first_goes_first, is_first, several, start_processes
         report = lambda src: None if args.no_report or several() else dict(source=src, device=args.device)
         if args.resume:
             from cifar_fastai.recipes import resume
-            path = resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every)
+            path = resume(args.resume, args.source, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, changed_data_ok=args.changed_data_ok)
             return _ended(path, report(args.source)) if is_first() else 0
+        if args.rerun:
+            from cifar_fastai.recipes import rerun
+            return _ended(rerun(args.rerun, args.run_dir, args.source, args.device, args.workers), report(args.source))
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
         from cifar_fastai.sources import load_source
         start_processes(args.device)
         with first_goes_first(): src = load_source(args.source, skip_bad=args.skip_bad)
-        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, compile=args.compile)
+        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, compile=args.compile, deterministic=args.deterministic)
         return _ended(path, report(src)) if is_first() else 0
     return _guarded('cifar-train', run)
 

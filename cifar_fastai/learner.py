@@ -5,23 +5,26 @@
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
            'energy', 'History', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr', 'linear_cycle',
-           'plot_history', 'plot_lr', 'save_network', 'load_network', 'environment', 'RunLog', 'read_history',
-           'Checkpoint', 'going_on', 'stoppable']
+           'plot_history', 'plot_lr', 'RunError', 'FiniteLoss', 'plain_words', 'save_network', 'load_network',
+           'environment', 'writing_to', 'run_lock', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
+           'same_each_time', 'stoppable']
 
-# %% ../nbs/05_learner.ipynb #2bdaa745
-import copy, csv, hashlib, io, json, os, platform, random, signal, sys, tempfile, threading, time
-from contextlib import contextmanager
+# %% ../nbs/05_learner.ipynb #ca0cc0a5
+import copy, csv, errno, hashlib, io, json, os, platform, random, re, signal, socket, sys, tempfile, threading, time
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_atomic, write_json
-from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, IN_NOTEBOOK, L, Learner, MixedPrecision,
-    OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
+from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision,
+    OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load, save
 from .models import ResNet, archs, n_params
 from .tricks import Muon, start_from
+try: import fcntl
+except ImportError: fcntl = None # Windows has none
 
 # %% ../nbs/05_learner.ipynb #a10a2ffb
 def cpu_has_bf16() -> bool: # AVX512-BF16 or AMX on x86, the BF16 extension on Arm
@@ -194,6 +197,17 @@ def _repr_markdown_(self:History):
     bar = '|'+'---:|'*len(_head)
     return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])
 
+# %% ../nbs/05_learner.ipynb #ef6fd123
+def _check_classes(n, dls):
+    "Raise an error where a network has `n` outputs and the data another number of classes"
+    if n!=len(dls.vocab): raise RunError(f'the network has {n} outputs, and the data {len(dls.vocab)} classes: give a network that was made for these classes, or the data it was trained on')
+
+@patch
+def after_pred(self:History):
+    fetch = getattr(self.learn, 'gather_preds', None)
+    if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to tell: give a loader with labels (with_labels=True), or ask for predictions alone')
+    if getattr(self.pred, 'ndim', 0)==2 and hasattr(self.dls, 'vocab') and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
+
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def _made(dls):
     "Where batches are made, if that is worth a word"
@@ -259,6 +273,7 @@ def cifar_learner(
         model.arch = arch
     elif model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
     else: model = arch
+    if isinstance(model, ResNet): _check_classes(model.config['n_out'], dls)
     if start:
         items = L(dls.train_ds.items)[:2000]
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
@@ -417,8 +432,17 @@ def fit_linear_cycle(self:Learner,
 # %% ../nbs/05_learner.ipynb #70637d3f
 def _constant(learn, n_epoch, lr, **kw): learn.fit(n_epoch, lr, **kw)
 
+class _Plateau(ReduceLROnPlateau):
+    name = 'plateau'
+    def after_epoch(self):
+        TrackerCallback.after_epoch(self)
+        self.wait = 0 if self.new_best else self.wait+1
+        if self.wait<self.patience: return
+        self.wait = 0
+        self.opt.set_hyper('lr', [max(h['lr']/self.factor, self.min_lr) for h in self.opt.hypers])
+
 def _plateau(learn, n_epoch, lr, cbs=None, monitor='train_loss', patience=2, factor=10., min_lr=0., **kw):
-    learn.fit(n_epoch, lr, cbs=[ReduceLROnPlateau(monitor, patience=patience, factor=factor, min_lr=min_lr), *L(cbs)], **kw)
+    learn.fit(n_epoch, lr, cbs=[_Plateau(monitor, patience=patience, factor=factor, min_lr=min_lr), *L(cbs)], **kw)
 
 schedules = dict(one_cycle=lambda learn,n,lr,**kw: learn.fit_one_cycle(n, lr, **kw), linear=lambda learn,n,lr,**kw: learn.fit_linear_cycle(n, lr, **kw),
                  plateau=_plateau, constant=_constant, none=_constant)
@@ -453,6 +477,61 @@ def plot_lr(
         right.plot(range(1, len(moms)+1), moms, color='C1', ls='--', lw=1)
         right.set_ylabel('momentum', color='C1')
     return ax
+
+# %% ../nbs/05_learner.ipynb #39c403d8
+class RunError(InputError):
+    "A run cannot go on; the message says why, and what to do"
+    def __init__(self,
+        msg:str, # one line
+    ):
+        super().__init__(msg)
+        self.said = msg
+    def __str__(self): return self.said # fastai writes its own words into what a callback raises
+
+class FiniteLoss(Callback):
+    "Stop a fit whose loss is no longer a finite number, and say in which epoch and batch that began"
+    order = 58 # after `RunLog`, before what takes the epoch for a good one
+    def before_train(self): self.seen,self.done = [],len(self.history.lrs)
+
+    def after_loss(self):
+        if not self.training or hasattr(self.learn, 'lr_finder'): return
+        self.seen.append(self.loss.detach().mean())
+        if self.loss.device.type=='cpu': self._look(len(self.seen)-1)
+
+    def after_train(self): self._look(0)
+
+    def _look(self, first):
+        finite = torch.stack(self.seen[first:]).isfinite().tolist() if self.seen else []
+        if all(finite): return
+        i = first+finite.index(False)
+        lrs = [*self.history.lrs[self.done:], self.opt.hypers[-1]['lr']] # that of the step in progress comes after it
+        self._stop(f'the loss became {float(self.seen[i])} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}, at a rate of {lrs[i]:.3g}')
+
+    def after_epoch(self):
+        if hasattr(self.learn, 'lr_finder') or not self.seen: return
+        v = self.history.rows[-1].get('valid_loss')
+        if v is not None and not np.isfinite(v): self._stop(f'the validation loss is {v} after epoch {self.epoch+1}')
+        if v is None and not all(torch.stack([p.detach().isfinite().all() for p in self.learn.model.parameters()]).tolist()):
+            self._stop(f'weights are no longer finite after epoch {self.epoch+1}')
+
+    def _stop(self, what):
+        hints = ['a lower learning rate', *([] if any(isinstance(o, GradientClip) for o in self.learn.cbs) else ['gradient clipping (grad_clip)']),
+                 *(["precision 'fp32'"] if hasattr(self.learn, 'mixed_precision') else [])]
+        raise RunError(f"{what}: try {' or '.join(filter(None, [', '.join(hints[:-1]), hints[-1]]))}")
+
+# %% ../nbs/05_learner.ipynb #c850d5db
+@contextmanager
+def plain_words(
+    bs:int, # images in a batch
+    device, # where they are
+):
+    "Say in a line what want of memory or the death of a loader process means"
+    try: yield
+    except RuntimeError as e:
+        dead = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is )?([^\n]+?)\.?\s*(?:\n|$)', str(e))
+        if dead: raise RunError(f"loader process {dead[1]} died ({dead[2]}), most often for want of memory: go on with fewer workers (0: none)") from e
+        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e): raise
+        raise RunError(f"{device} has not enough memory for batches of {bs} images: {f'try bs={bs//2}' if bs>1 else 'take a narrower network or smaller images'}") from e
 
 # %% ../nbs/05_learner.ipynb #b1f8dd50
 def save_network(
@@ -542,6 +621,51 @@ def _cpu_name():
 
 _columns = ['epoch','lr','train_loss','train_acc','valid_loss','valid_acc','valid_correct','valid_n','seconds','img_per_s']
 
+# %% ../nbs/05_learner.ipynb #90d8e0d3
+@contextmanager
+def writing_to(
+    path, # folder
+):
+    "Say in a line why the folder `path` cannot be written"
+    try: yield
+    except OSError as e:
+        if not Path(path).is_dir(): raise RunError(f'folder {path} is gone: start anew, in a folder that stays') from e
+        raise RunError(f'folder {path} cannot be written ({e.strerror or e}): mend that, and resume; what was written before is whole') from e
+
+_held = set() # the folders that this process has locked
+
+def _lock(f):
+    "An open file that is locked as long as this process lives and keeps it open"
+    while True:
+        fd = os.open(f, os.O_RDWR|os.O_CREAT, 0o666)
+        try:
+            if fcntl: fcntl.lockf(fd, fcntl.LOCK_EX|fcntl.LOCK_NB) # not `flock`, which loader processes inherit: they may outlive a killed run by seconds
+            if os.path.samestat(os.fstat(fd), os.stat(f)): break # else its last holder removed it meanwhile
+        except FileNotFoundError: pass
+        except OSError as e:
+            who = os.read(fd, 200).decode(errors='replace')
+            os.close(fd)
+            if e.errno in (errno.EACCES, errno.EAGAIN): raise RunError(f'folder {f.parent} is in use by {who or "another process"}: let that run end, or stop it') from None
+            raise
+        os.close(fd)
+    os.ftruncate(fd, 0); os.write(fd, f'process {os.getpid()} on {socket.gethostname()}'.encode())
+    return fd
+
+@contextmanager
+def run_lock(
+    path, # run folder, which exists
+):
+    "Keep other runs out of a run folder; raises `RunError` where one is at work in it"
+    f = Path(path).resolve()/'.lock'
+    if f in _held: raise RunError(f'folder {path} is in use by this process: let that run end')
+    with writing_to(path): fd = _lock(f)
+    _held.add(f)
+    try: yield
+    finally:
+        _held.discard(f)
+        with suppress(OSError): f.unlink()
+        os.close(fd)
+
 # %% ../nbs/05_learner.ipynb #8ee6eb3e
 class RunLog(Callback):
     "Write `history.csv` and `log.txt` of a run folder, a row and a line after each epoch"
@@ -551,7 +675,7 @@ class RunLog(Callback):
     ): self.path = Path(path)
 
     def _log(self, line):
-        with (self.path/'log.txt').open('a') as f: f.write(line+'\n')
+        with writing_to(self.path), (self.path/'log.txt').open('a') as f: f.write(line+'\n')
 
     def before_fit(self): self.written = None
 
@@ -566,7 +690,7 @@ class RunLog(Callback):
         w = csv.DictWriter(f, _columns, extrasaction='ignore', lineterminator='\n')
         w.writeheader()
         w.writerows({k: f'{v:.6g}' if isinstance(v, float) else v for k,v in r.items()} for r in rows)
-        write_atomic(self.path/'history.csv', f.getvalue())
+        with writing_to(self.path): write_atomic(self.path/'history.csv', f.getvalue())
         for r in rows[self.written:]: self._log(log_line(r))
         self.written = len(rows)
 
@@ -585,30 +709,40 @@ def read_history(
 
 # %% ../nbs/05_learner.ipynb #2e548d81
 def _cb_states(learn):
-    "Callbacks with a state of their own: ours through `state_dict`, fastai's trackers by the two numbers they hold"
+    "Callbacks with a state of their own: ours through `state_dict`, fastai's trackers by the numbers they hold"
     for cb in learn.cbs:
         if hasattr(type(cb), 'load_state_dict'): yield cb, cb.state_dict, cb.load_state_dict
-        elif hasattr(cb, 'best') and hasattr(cb, 'wait'): yield cb, lambda cb=cb: dict(best=float(cb.best), wait=cb.wait), lambda d,cb=cb: vars(cb).update(d)
+        elif isinstance(cb, TrackerCallback): yield cb, lambda cb=cb: {k: getattr(cb, k) for k in ('best','wait') if hasattr(cb, k)}, lambda d,cb=cb: vars(cb).update(d)
+
+def _fingerprint(dls): return getattr(getattr(dls, 'source', None), 'fingerprint', None)
+def _opt_name(learn): return type(getattr(learn.opt, 'opt', learn.opt)).__name__
 
 def _plain(o):
-    "`o` with Python's numbers for NumPy's, which a load that runs no code refuses"
+    "`o` with Python's numbers for NumPy's and plain tensors for fastai's, which a load that runs no code refuses"
+    if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
     if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
     return o.item() if isinstance(o, np.generic) else o
 
 def _own(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
 
+def _recorded(r):
+    "What fastai's `Recorder` knows, its smoothed loss too: that runs on from epoch to epoch, and `plateau` watches it"
+    return dict(lrs=list(r.lrs), iters=list(r.iters), values=[list(o) for o in r.values], losses=torch.stack(list(r.losses)) if len(r.losses) else None, smooth=(r.smooth_loss.count, torch.as_tensor(r.smooth_loss.val)))
+
 def _state(learn):
-    np_state = np.random.get_state()
-    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, model=get_model(learn.model).state_dict(), opt=learn.opt.state_dict(),
+    np_state,recorder = np.random.get_state(),getattr(learn, 'recorder', None)
+    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter, data=_fingerprint(learn.dls), model=get_model(learn.model).state_dict(), opt=learn.opt.state_dict(), opt_name=_opt_name(learn),
+                recorder=_recorded(recorder) if recorder is not None else None,
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
                 history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[_own(dl).rng.getstate() for dl in learn.dls.loaders],
                 rngs=dict(python=random.getstate(), numpy=[np_state[0], np_state[1].tolist(), *np_state[2:]], torch=torch.get_rng_state(),
                           cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])))
 
+# %% ../nbs/05_learner.ipynb #c4ec9017
 class Checkpoint(Callback):
     "Write all that going on depends on to `path`, after each epoch"
-    order = 57 # after `RunLog`
+    order = 70 # after all that learns from an epoch, such as fastai's trackers
     def __init__(self,
         path, # file, in a folder that exists
         every:int=1, # epochs between checkpoints
@@ -617,7 +751,7 @@ class Checkpoint(Callback):
         if hasattr(self.learn, 'lr_finder') or (self.epoch+1)%self.every: return
         f = io.BytesIO()
         torch.save(_state(self.learn), f)
-        write_atomic(self.path, f.getvalue())
+        with writing_to(self.path.parent): write_atomic(self.path, f.getvalue())
 
 # %% ../nbs/05_learner.ipynb #658090a3
 def _restore(learn, s):
@@ -625,28 +759,57 @@ def _restore(learn, s):
     if s['scaler'] and getattr(learn, 'scaler', None): learn.scaler.load_state_dict(s['scaler'])
     for cb,_,put in _cb_states(learn): put(s['cbs'][cb.name])
     vars(learn.history).update(s['history'], fresh=False)
-    for dl,r in zip(learn.dls.loaders, s['loaders']): _own(dl).rng.setstate(r)
-    r = s['rngs']
-    random.setstate(r['python']); np.random.set_state(tuple(r['numpy'])); torch.set_rng_state(r['torch'].cpu())
-    if r['cuda'] and len(r['cuda'])==torch.cuda.device_count(): torch.cuda.set_rng_state_all([o.cpu() for o in r['cuda']])
+    learn.train_iter,r,was = s['train_iter'],getattr(learn, 'recorder', None),s['recorder']
+    if r is not None and was:
+        r.lrs,r.iters,r.values,r.losses = was['lrs'],was['iters'],[L(o) for o in was['values']],[] if was['losses'] is None else list(was['losses'].cpu().unbind())
+        r.smooth_loss.count,r.smooth_loss.val = was['smooth']
+    for dl,o in zip(learn.dls.loaders, s['loaders']): _own(dl).rng.setstate(o)
+    rngs = s['rngs']
+    random.setstate(rngs['python']); np.random.set_state(tuple(rngs['numpy'])); torch.set_rng_state(rngs['torch'].cpu())
+    for i,o in enumerate(rngs['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o.cpu(), i)
+
+def _differs(learn, s, changed_data_ok):
+    "What makes `learn` another run than that of the checkpoint `s`, in words"
+    was,now = ({k: 'x'.join(map(str, v.shape)) for k,v in o.items()} for o in (s['model'], get_model(learn.model).state_dict()))
+    cbs = {cb.name for cb,*_ in _cb_states(learn)}
+    if s['n_epoch']!=learn.n_epoch: yield f"a run of {s['n_epoch']} epochs, and this one is of {learn.n_epoch}: give the same number"
+    for k in [*was, *now]:
+        if was.get(k)!=now.get(k): yield f"another network, where {k} is {was.get(k, 'missing')} and here {now.get(k, 'missing')}: build the same"
+    if s['opt_name']!=_opt_name(learn): yield f"a run with {s['opt_name']}, and this one has {_opt_name(learn)}: give the same optimiser"
+    if set(s['cbs'])!=cbs: yield f"a run with {', '.join(sorted(s['cbs'])) or 'no callback'} to go on with, and this one has {', '.join(sorted(cbs)) or 'none'}: give the same callbacks"
+    if s['data']!=_fingerprint(learn.dls) and not changed_data_ok: yield 'a run on other data: give the same, or allow the change with changed_data_ok=True'
 
 @contextmanager
 def going_on(
     learn:Learner, # built as it was for the run that was cut off
     path, # what `Checkpoint` wrote
+    changed_data_ok:bool=False, # go on with other images than before?
 ): # yields the number of epochs that are done
     "Let the next fit go on from a checkpoint; raises `InputError` for a file that is none, or of another run"
     try: s = torch.load(path, map_location=learn.dls.device, weights_only=True)
     except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start anew') from e
-    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): start anew') from e
-    if not isinstance(s, dict) or 'n_epoch' not in s: raise InputError(f'{path} is not a checkpoint of this package: start anew')
+    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): remove it and start anew') from e
+    if not isinstance(s, dict) or not {'n_epoch','opt_name','recorder','rngs'}<=set(s): raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start anew')
     def do_fit():
-        if learn.n_epoch!=s['n_epoch']: raise InputError(f"the checkpoint is of a run of {s['n_epoch']} epochs, and this one is of {learn.n_epoch}: give the same number")
+        for o in _differs(learn, s, changed_data_ok): raise InputError(f'the checkpoint is of {o}')
         _restore(learn, s)
         for learn.epoch in range(s['epoch'], learn.n_epoch): learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
     learn._do_fit = do_fit
     try: yield s['epoch']
     finally: del learn._do_fit
+
+# %% ../nbs/05_learner.ipynb #0af5cf87
+@contextmanager
+def same_each_time(
+    on:bool=True, # False: leave everything as it is
+):
+    "Let equal runs on a GPU give equal weights; slower"
+    if not on: yield; return
+    was = torch.are_deterministic_algorithms_enabled(),torch.is_deterministic_algorithms_warn_only_enabled(),torch.backends.cudnn.benchmark
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(True); torch.backends.cudnn.benchmark = False
+    try: yield
+    finally: torch.use_deterministic_algorithms(was[0], warn_only=was[1]); torch.backends.cudnn.benchmark = was[2]
 
 # %% ../nbs/05_learner.ipynb #1c6ef45a
 class _Stop(Callback):

@@ -4,25 +4,25 @@
 
 # %% auto #0
 __all__ = ['recipes', 'Recipe', 'recipe_callbacks', 'make_recipe', 'get_recipe', 'recipe_table', 'finish_run', 'recipe_learner',
-           'train', 'read_run', 'run_source', 'resume']
+           'train', 'read_run', 'run_source', 'resume', 'rerun']
 
-# %% ../nbs/06_recipes.ipynb #ee7435eb
+# %% ../nbs/06_recipes.ipynb #3c02b2a1
 import json, re, time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, _show, check_kind, check_number, one_of
-from .files import read_json, write_json
+from .files import read_json, write_atomic, write_json
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
 from .sources import Source, load_source
 from .augment import make_policy
-from .data import cifar_dls, source_stats
+from .data import cifar_dls, pick_device, source_stats
 from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
-from .learner import (_with_options, Checkpoint, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plot_history, plot_lr, read_history,
-    save_network, schedules, stoppable)
+from .learner import (_with_options, Checkpoint, FiniteLoss, RunError, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plain_words, plot_history, plot_lr, read_history,
+    run_lock, same_each_time, save_network, schedules, stoppable, writing_to)
 from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
 from .diagnosis import diagnose
 
@@ -209,6 +209,15 @@ def recipe_table() -> str: # Markdown
     return '\n'.join(['| recipe | epochs | batch | optimiser, peak rate | schedule | policy | note |', '|---|---:|---:|---|---|---|---|', *rows])
 
 # %% ../nbs/06_recipes.ipynb #74bcd4ee
+def _left(path):
+    "Is this what a killed run can leave behind, and nobody needs: its lock, or a file that was not whole yet?"
+    return path.name=='.lock' or path.name[0]=='.' and path.suffix=='.tmp'
+
+def _sweep(path):
+    "Remove what killed runs left in the folders of a run, but for the lock, which is ours now"
+    for o in (path, path/'checkpoint', path/'figures'):
+        for f in o.glob('.*.tmp'): f.unlink()
+
 def _run_dir(path, name, source):
     "The folder to write to, not made yet"
     if path is None:
@@ -218,7 +227,7 @@ def _run_dir(path, name, source):
     check_kind('run_dir', path, (str,Path), 'the path of a folder')
     try:
         path = Path(path).expanduser()
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        taken = path.exists() and (not path.is_dir() or any(not _left(o) for o in path.iterdir()))
         path.resolve()
     except (OSError, ValueError, RuntimeError) as e: raise InputError(f'run folder {path} cannot be used ({e}): name another') from e
     if taken:
@@ -228,7 +237,7 @@ def _run_dir(path, name, source):
 def _save_figure(path, draw, *args):
     draw(*args)
     path.parent.mkdir(exist_ok=True)
-    plt.gcf().savefig(path, dpi=110, bbox_inches='tight'); plt.close()
+    write_atomic(path, lambda f: plt.gcf().savefig(f, format='png', dpi=110, bbox_inches='tight')); plt.close()
 
 # %% ../nbs/06_recipes.ipynb #ab98f336
 def _views(learn, tta):
@@ -257,9 +266,9 @@ def finish_run(
     if by_class: res['by_class'] = by_class
     if by_class and completed and tta!='none': res['tta'] = _views(learn, tta)
     if any('valid_acc' in r and 'train_acc' in r for r in rows): res['diagnosis'] = diagnose(rows, by_class).lines
-    write_json(path/'metrics.json', res)
     if rows: _save_figure(path/'figures/history.png', plot_history, rows)
     if hist.lrs: _save_figure(path/'figures/lr.png', plot_lr, hist.lrs, hist.momenta)
+    write_json(path/'metrics.json', res) # last: it says that all the rest is there
 
 # %% ../nbs/06_recipes.ipynb #adf86f7b
 def _tensorboard(path):
@@ -278,23 +287,75 @@ def recipe_learner(
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
     r,src = get_recipe(recipe),load_source(source)
     set_seed(r.seed)
-    dls = cifar_dls(src, r.policy, share_of_batch(r.bs), r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
-    try: return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw, compile=compile)
+    try:
+        with plain_words(r.bs, device or 'the device'):
+            dls = cifar_dls(src, r.policy, share_of_batch(r.bs), r.valid, r.seed, workers, device, n_train=r.n_train, loader=loader)
+            return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw, compile=compile)
     except TypeError as e: raise InputError(f'model_kw is {r.model_kw}, which {r.arch} refuses: {e}') from e
 
 def _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every, checkpoint=None):
     "Fit, from the start or from a checkpoint, and finish the run folder"
     last = path/'checkpoint/last.pt'
-    more,first = [*recipe_callbacks(r), *L(cbs)],is_first()
+    more,first = [FiniteLoss(), *recipe_callbacks(r), *L(cbs)],is_first()
     if first: more.append(RunLog(path))
-    if first and checkpoint_every: last.parent.mkdir(exist_ok=True); more.append(Checkpoint(last, checkpoint_every))
+    if first and checkpoint_every:
+        with writing_to(path): last.parent.mkdir(exist_ok=True)
+        more.append(Checkpoint(last, checkpoint_every))
     if first and tensorboard: more.append(_tensorboard(path))
-    with stoppable(learn) as stop, in_processes(learn), going_on(learn, checkpoint) if checkpoint else nullcontext():
-        schedules[r.sched](learn, r.epochs, rate, cbs=more, **r.sched_kw)
-    if first:
-        with alone(learn): finish_run(learn, path, completed=not stop.asked, tta=r.tta)
-    if first and not stop.asked and last.exists(): last.unlink(); last.parent.rmdir()
+    with plain_words(r.bs, learn.dls.device):
+        with stoppable(learn) as stop, in_processes(learn), going_on(learn, checkpoint, changed_data_ok=True) if checkpoint else nullcontext(): # `run_source` has compared the data
+            schedules[r.sched](learn, r.epochs, rate, cbs=more, **r.sched_kw)
+        if not first: return path
+        with writing_to(path), alone(learn): finish_run(learn, path, completed=not stop.asked, tta=r.tta)
+    if not stop.asked: _tidy(path)
     return path
+
+def _tidy(path):
+    "Remove the checkpoint of a complete run"
+    with writing_to(path):
+        _sweep(path)
+        (path/'checkpoint/last.pt').unlink(missing_ok=True)
+        if (path/'checkpoint').exists() and not any((path/'checkpoint').iterdir()): (path/'checkpoint').rmdir()
+
+# %% ../nbs/06_recipes.ipynb #6e50a1b1
+def _source_record(src, dls):
+    "What `config.json` tells of the images"
+    p = None if src.path is None else Path(src.path).absolute()
+    if p is not None and p.is_relative_to(Path.home()): p = '~'/p.relative_to(Path.home())
+    return dict(name=src.name, path=p and str(p), fingerprint=src.fingerprint, n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), vocab=list(dls.vocab), size=src.size)
+
+def _make_dir(path, run_dir, *names):
+    "Make the folder of a new run; where the name was not asked for and somebody was faster, under the next name"
+    while True:
+        try: path.mkdir(parents=True, exist_ok=run_dir is not None)
+        except FileExistsError as e:
+            if run_dir is not None: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
+            path = _run_dir(None, *names)
+        except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
+        else: return path
+
+def _new_run(r, src, run_dir, device, workers, cbs, tensorboard, checkpoint_every, loader, compile, deterministic, was=None):
+    "A run into a new folder; `was` is the `config.json` of one to repeat, at its rate and in its precision"
+    names = r.name if r.name!='custom' else r.arch,src.name
+    path = from_first(is_first() and _run_dir(run_dir, *names))
+    check_number('checkpoint_every', checkpoint_every, low=0, whole=True)
+    if tensorboard: _tensorboard(path)
+    with same_each_time(deterministic):
+        learn = recipe_learner(replace(r, precision=was['precision']) if was else r, src, device, workers, loader, compile)
+        with plain_words(r.bs, learn.dls.device): found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' and not was else None
+        rate,dls = from_first(found.chosen if found else was['lr'] if was else learn.lr),learn.dls
+        if not is_first(): return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
+        config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=was['precision'] if was else pick_precision(r.precision, dls.device), source=_source_record(src, dls),
+                      loader=dls.loader, workers=dls.train.fake_l.num_workers, processes=max(num_distrib(), 1), compile=compile, deterministic=deterministic, **environment(dls.device))
+        if found or was and 'lr_find' in was: config['lr_find'] = dict(found or was['lr_find'])
+        path = _make_dir(path, run_dir, *names)
+        with run_lock(path):
+            _run_dir(path, *names) # still empty?
+            with writing_to(path):
+                _sweep(path)
+                write_json(path/'config.json', config) # first: from now on the run can be resumed
+                if found: _save_figure(path/'figures/lr_find.png', found.plot)
+            return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
 
 # %% ../nbs/06_recipes.ipynb #d11a978c
 def train(
@@ -308,27 +369,12 @@ def train(
     checkpoint_every:int=1, # epochs between checkpoints for `resume`; 0: none
     loader:str='auto', # name in `loader_kinds`
     compile:bool=False, # as for `cifar_learner`
+    deterministic:bool=False, # the same weights each time on a GPU too, see `same_each_time`
 ) -> Path: # the run folder
     "Train by `recipe` on `source` and write the run folder; Ctrl-C ends it in order, with what was reached"
     r,device = get_recipe(recipe),start_processes(device) or device
     with first_goes_first(): src = load_source(source)
-    path = from_first(is_first() and _run_dir(run_dir, r.name if r.name!='custom' else r.arch, src.name))
-    check_number('checkpoint_every', checkpoint_every, low=0, whole=True)
-    if tensorboard: _tensorboard(path)
-    learn = recipe_learner(r, src, device, workers, loader, compile)
-    found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' else None
-    rate,dls = from_first(found.chosen if found else learn.lr),learn.dls
-    if not is_first(): return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
-    try: path.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
-    config = dict(recipe=asdict(r), lr=rate, wd=learn.wd, precision=pick_precision(r.precision, dls.device),
-                  source=dict(name=src.name, path=str(src.path).replace(str(Path.home()), '~'), fingerprint=src.fingerprint, n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
-                              vocab=list(dls.vocab), size=src.size), loader=dls.loader, workers=dls.train.fake_l.num_workers, processes=max(num_distrib(), 1), compile=compile, **environment(dls.device))
-    if found:
-        config['lr_find'] = dict(found)
-        _save_figure(path/'figures/lr_find.png', found.plot)
-    write_json(path/'config.json', config)
-    return _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every)
+    return _new_run(r, src, run_dir, device, workers, cbs, tensorboard, checkpoint_every, loader, compile, deterministic)
 
 # %% ../nbs/06_recipes.ipynb #8f6825eb
 def _check_config(c):
@@ -357,27 +403,92 @@ def read_run(
 def run_source(
     config:dict, # of `read_run`
     source=None, # the same images; by default from where the run had them
+    changed_data_ok:bool=False, # take other images of the same classes?
 ) -> Source:
     "The images of a run; raises `InputError` if they are others"
-    s = config['source']
-    src,was = load_source(source or s['path'], s.get('size', 32)),s['fingerprint']
-    if src.fingerprint!=was: raise InputError(f'the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, was {was}): give the same with source')
+    was = config['source']
+    if source is None and was['path'] in (None, 'None'): raise InputError('the images of the run were given in memory: give the same with source')
+    src = load_source(was['path'] if source is None else source, size=was.get('size', 32), skip_bad=True) # whatever is left out or scaled: the fingerprint tells
+    if list(src.vocab)!=list(was.get('vocab', src.vocab)): raise InputError(f"{src.path} has other classes than the run ({', '.join(src.vocab)}; they were {', '.join(was['vocab'])}): give the same images with source")
+    if src.fingerprint!=was['fingerprint'] and not changed_data_ok:
+        raise InputError(f"the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, was {was['fingerprint']}): give the same with source, or allow the change with changed_data_ok (--changed-data-ok)")
     return src
+
+def _tell(path, line):
+    print(line)
+    with writing_to(path), (path/'log.txt').open('a') as f: f.write(line+'\n')
+
+def _changed(config, device):
+    "What is not as it was in the run of `config` and bears on the last bits of the weights; '' if nothing is"
+    now = environment(device)
+    pairs = [(k, config.get('versions', {}).get(k), v) for k,v in now['versions'].items()]+[(k, config.get(k), now[k]) for k in ('device','hardware','threads')]
+    return ', '.join(f'{k} {v} (was {w})' for k,w,v in pairs if w!=v)
+
+# %% ../nbs/06_recipes.ipynb #9141bbe4
+def _what_changed(path, config, src, learn, last):
+    "Say, and note, what is not as it was before the run goes on"
+    if diff:=_changed(config, learn.dls.device): _tell(path, f'not as before, so the last bits may differ: {diff}')
+    if src.fingerprint!=config['source']['fingerprint']:
+        config['earlier_sources'],config['source'] = [*config.get('earlier_sources', []), config['source']],_source_record(src, learn.dls)
+        with writing_to(path): write_json(path/'config.json', config)
+        _tell(path, f'going on with other images: {src.path}')
+    if not last.exists(): _tell(path, 'no epoch was kept: starting from the beginning')
 
 # %% ../nbs/06_recipes.ipynb #9a0e18cb
 def resume(
     run_dir, # folder of a run that was cut off
     source=None, # the same images; by default from where the run had them
-    device=None, # as for `train`
+    device=None, # as for `train`; by default that of the run
     workers:int=None, # as for `train`
     cbs=None, # the same callbacks, if `train` was given any
     tensorboard:bool=False, # as for `train`
     checkpoint_every:int=1, # as for `train`
+    changed_data_ok:bool=False, # go on though the images are others than before?
 ) -> Path: # the run folder
-    "Go on with a run from its last checkpoint, to the end it would have had; raises `InputError` where there is nothing to go on with, or the images differ"
+    "Go on with a run from its last checkpoint, or from the start if it has none, to the end it would have had; raises `InputError` where there is nothing to go on with, or the images differ"
     path,device = Path(run_dir).expanduser(),start_processes(device) or device
+    read_run(path)
+    with run_lock(path) if is_first() else nullcontext():
+        r,config = read_run(path)
+        last,metrics = path/'checkpoint/last.pt',path/'metrics.json'
+        if metrics.exists() and read_json(metrics).get('completed'):
+            if not last.parent.exists(): raise InputError(f'the run in {path} is complete: there is nothing to go on with')
+            _tidy(path) # it was cut off between its last file and this
+            return path
+        src,device = run_source(config, source, changed_data_ok),pick_device(config.get('device') if device is None else device)
+        if is_first():
+            with writing_to(path): _sweep(path)
+        same = device.type==str(config.get('device')).split(':')[0] # what 'auto' meant there may not do elsewhere
+        with same_each_time(config.get('deterministic', False)):
+            learn = recipe_learner(replace(r, precision=config['precision']) if same else r, src, device, workers, config.get('loader', 'cpu'), config.get('compile', False))
+            if is_first(): _what_changed(path, config, src, learn, last)
+            return _fit(r, learn, config['lr'], path, cbs, tensorboard, checkpoint_every, last if last.exists() else None)
+
+# %% ../nbs/06_recipes.ipynb #6e50a1b3
+@contextmanager
+def _threads(n):
+    "Compute with `n` threads within: sums on a CPU depend on how many there are"
+    was = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(was)
+
+def rerun(
+    run_dir, # folder of a run, finished or not
+    new_dir=None, # folder for the new run, new or empty; by default a new one under `runs/`
+    source=None, # the same images; by default from where the run had them
+    device=None, # as for `train`; by default that of the run
+    workers:int=None, # as for `train`
+    cbs=None, # the same callbacks, if `train` was given any
+) -> Path: # the new run folder
+    "Repeat a run by its `config.json`: the same weights where the versions are the same, and on a GPU if it was `deterministic`"
+    path = Path(run_dir).expanduser()
     r,config = read_run(path)
-    if (path/'metrics.json').exists() and read_json(path/'metrics.json')['completed']: raise InputError(f'the run in {path} is complete: there is nothing to go on with')
-    if not (path/'checkpoint/last.pt').exists(): raise InputError(f'{path} has no checkpoint: no epoch was finished, so start anew')
-    src = run_source(config, source)
-    return _fit(r, recipe_learner(r, src, device, workers, config.get('loader', 'cpu'), config.get('compile', False)), config['lr'], path, cbs, tensorboard, checkpoint_every, path/'checkpoint/last.pt')
+    if config.get('earlier_sources'): raise InputError(f'the run in {path} went on with other images than it began with, so it cannot be repeated: train by its recipe')
+    src,device = run_source(config, source),pick_device(config.get('device') if device is None else device)
+    with _threads(config.get('threads') if device.type=='cpu' and config.get('threads') else torch.get_num_threads()):
+        if diff:=_changed(config, device): print(f'not as before, so the last bits may differ: {diff}')
+        new = _new_run(r, src, new_dir, device, workers, cbs, False, 1, config.get('loader', 'cpu'), config.get('compile', False), config.get('deterministic', False), config)
+    old,now = (read_json(o/'model.json')['weights_sha256'] if (o/'model.json').exists() else None for o in (path, new))
+    if old: print(f"the weights are {'the same as' if old==now else 'other than'} those of {path}")
+    return new
