@@ -379,6 +379,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cifar_fastai.learner._lock': ('learner.html#_lock', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner._made': ('learner.html#_made', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner._narrow': ('learner.html#_narrow', 'cifar_fastai/learner.py'),
+                                      'cifar_fastai.learner._network': ('learner.html#_network', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner._opt_name': ('learner.html#_opt_name', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner._own': ('learner.html#_own', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner._plain': ('learner.html#_plain', 'cifar_fastai/learner.py'),

@@ -19,3 +19,4 @@ from cifar_fastai.pictures import *
 from cifar_fastai.trust import *
 from cifar_fastai.bench import *
 from cifar_fastai.speed import *
+from cifar_fastai.report import *

@@ -245,6 +245,19 @@ def _with_options(opt, kw):
     except Exception as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
     return opt
 
+# %% ../nbs/05_learner.ipynb #e94cf0bd
+def _network(arch, dls, model_kw):
+    "The network of a name, with a head for the classes of `dls`; or `arch` itself"
+    if not isinstance(arch, str):
+        if model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
+        model = arch
+    else:
+        try: model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
+        except TypeError as e: raise InputError(f'model_kw is {_show(model_kw)}, which {arch} refuses: {e}') from e
+        model.arch = arch
+    if isinstance(model, ResNet): _check_classes(model.config['n_out'], dls)
+    return model
+
 # %% ../nbs/05_learner.ipynb #5326b85e
 def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
@@ -267,13 +280,7 @@ def cifar_learner(
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"
     _check_parts(dls, arch, opt, model_kw)
     device,precision = torch.device(dls.device),pick_precision(precision, dls.device)
-    if isinstance(arch, str):
-        try: model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
-        except TypeError as e: raise InputError(f'model_kw is {_show(model_kw)}, which {arch} refuses: {e}') from e
-        model.arch = arch
-    elif model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
-    else: model = arch
-    if isinstance(model, ResNet): _check_classes(model.config['n_out'], dls)
+    model = _network(arch, dls, model_kw)
     if start:
         items = L(dls.train_ds.items)[:2000]
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))

@@ -293,6 +293,7 @@ def recipe_learner(
             return cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.start, lr=None if r.lr=='find' else r.lr, wd=r.wd, precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw, compile=compile)
     except TypeError as e: raise InputError(f'model_kw is {r.model_kw}, which {r.arch} refuses: {e}') from e
 
+# %% ../nbs/06_recipes.ipynb #9c20b9ba
 def _fit(r, learn, rate, path, cbs, tensorboard, checkpoint_every, checkpoint=None):
     "Fit, from the start or from a checkpoint, and finish the run folder"
     last = path/'checkpoint/last.pt'
@@ -381,7 +382,7 @@ def _check_config(c):
     "Raise `ValueError` if `c` is not what `train` writes to `config.json`"
     lacking = [k for k in ('recipe','source','lr') if not isinstance(c, dict) or k not in c]
     if lacking: raise ValueError(f"it lacks {', '.join(lacking)}")
-    for k,kind in (('name',str), ('path',str), ('fingerprint',str), ('n_train',int), ('n_valid',int)):
+    for k,kind in (('name',str), ('path',(str,type(None))), ('fingerprint',str), ('n_train',int), ('n_valid',int)):
         if not isinstance(c['source'], dict) or not isinstance(c['source'].get(k), kind): raise ValueError(f"source is {_show(c['source'])}, without a {k}")
     check_number('lr', c['lr'], above=0)
 

@@ -34,7 +34,7 @@ class Lives:
     def process(self, run, copies=None, **kw):
         "Start the run, or go on with it; its exit code (those of `copies` processes at once) and seconds"
         begun,f = (run/'config.json').exists(),self.forks.run_copies if copies else self.forks.run
-        argv = ['--resume', run] if begun else ['--source', self.images, '--run-dir', run, *self.recipe]
+        argv = [*(['--resume', run] if begun else ['--source', self.images, '--run-dir', run, *self.recipe]), '--no-report']
         return f(argv, self.tmp/'log', env=dict(FASTAI_HOME=str(self.tmp/'home')), **(dict(copies=copies) if copies else {}), **kw)
 
     def kill(self, run, **kw):
@@ -64,10 +64,12 @@ def history(run):
     with (run/'history.csv').open() as f: return [{k: v for k,v in r.items() if k not in ('seconds','img_per_s')} for r in csv.DictReader(f)]
 
 def die_at(lives, rng, n):
-    "Kill runs at `n` random moments, each run as often as its life allows"
+    "Kill runs at `n` random moments, each run up to four times, and let it end"
     while lives.kills<n:
         run = lives.new()
-        while lives.kill(run, kill_after=rng.uniform(0, 0.6*lives.seconds)): pass
+        for _ in range(4):
+            if not lives.kill(run, kill_after=rng.uniform(0, 0.8*lives.seconds)): break
+        else: assert lives.process(run)[0]==0
         lives.check(run)
         shutil.rmtree(run)
 
