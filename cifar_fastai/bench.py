@@ -7,7 +7,7 @@ __all__ = ['reference_accuracy', 'one_run', 'mean_std', 'run_seeds', 'read_recor
            'effects_table', 'plot_effects', 'explanation_record', 'trust_table']
 
 # %% ../nbs/09_bench.ipynb #d615c20f
-import json, shutil
+import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
@@ -45,8 +45,7 @@ def one_run(
         if not _same_run(path, recipe, src): raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
         done = path/'metrics.json'
         if done.exists() and read_json(done)['completed']: return path
-        if (path/'checkpoint/last.pt').exists(): return resume(path, src, **{k: v for k,v in kwargs.items() if k!='loader'})
-        shutil.rmtree(path)
+        return resume(path, src, **{k: v for k,v in kwargs.items() if k not in ('loader','compile','deterministic')}) # these three it has from the run
     train(recipe, src, path, **kwargs)
     if not read_json(path/'metrics.json')['completed']: raise KeyboardInterrupt
     return path

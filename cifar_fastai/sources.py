@@ -6,9 +6,9 @@
 __all__ = ['cifar10_vocab', 'Source', 'open_image', 'fit_image', 'load_source']
 
 # %% ../nbs/01_sources.ipynb #d810ce88
-import gzip, hashlib, io, json, os, pickletools, re, stat, sys, tarfile, warnings, zlib
+import gzip, hashlib, io, json, os, pickletools, re, stat, sys, tarfile, time, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -468,6 +468,9 @@ def _save_cache(f, raw, sig):
     meta = json.dumps({**raw, 'x':None, 'sig':sig})
     write_atomic(f, lambda h: np.save(h, raw['x']))
     write_atomic(f.with_suffix('.json'), f'{_sha(meta)}\n{meta}')
+    for o in f.parent.glob(f'.{f.stem}.*.tmp'): # what a kill left, long ago
+        with suppress(OSError):
+            if time.time()-o.stat().st_mtime>3600: o.unlink()
 
 def _load_cache(f, sig):
     "What `_save_cache` kept in `f` for `sig`; None if there is nothing for it, an error if it is damaged"

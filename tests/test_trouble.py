@@ -1,7 +1,7 @@
 "Training trouble: one line that says what and where, what to do, and the last good checkpoint as it was."
 import errno, gc, json, multiprocessing, os, shutil, signal, subprocess, sys, time
 from contextlib import suppress
-import pytest, torch
+import numpy as np, pytest, torch
 from fastai.vision.all import Callback
 from cifar_fastai import files, recipes
 from cifar_fastai.cli import cifar_train
@@ -300,3 +300,12 @@ def test_real_want_of_gpu_memory(source, tmp_path):
     try:
         with pytest.raises(InputError, match='has not enough memory for batches of 100 images: try bs=50'): train(Recipe(epochs=1, bs=100), source, tmp_path/'run', device='cuda')
     finally: torch.cuda.set_per_process_memory_fraction(1.)
+
+def test_what_a_kill_left_in_the_cache_goes(tmp_path):
+    "A file half written is swept up when the cache is written again; one that may be another process's is not"
+    from cifar_fastai import sources
+    f,old,new = (tmp_path/o for o in ('c.npy','.c.npy.aa.tmp','.c.npy.bb.tmp'))
+    for o in (old, new): o.write_bytes(b'half')
+    os.utime(old, (0,0))
+    sources._save_cache(f, dict(x=np.zeros((1,2,2,3), np.uint8), y=[0]), 'signature')
+    assert f.exists() and new.exists() and not old.exists()
