@@ -50,8 +50,11 @@ def test_this_machine_is_not():
 
 script = """
 import sys; sys.path.insert(0, {tests!r})
+for extra in ('accelerate','huggingface_hub','tensorboard','playwright'): sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
 from cifar_fastai.all import *
+from cifar_fastai.cli import cifar_train
+assert cifar_train(['--list'])==0 and cifar_train(['--resume', 'nowhere'])==2
 learn = cifar_learner(cifar_dls(shapes10('data', n_train=20, n_test=10), bs=10, device='cpu'), model_kw=dict(width=8))
 learn.fit(1)
 assert len(learn.history.lrs)==2 and not offline.tried, offline.tried
