@@ -383,7 +383,7 @@ def _check_config(c):
     lacking = [k for k in ('recipe','source','lr') if not isinstance(c, dict) or k not in c]
     if lacking: raise ValueError(f"it lacks {', '.join(lacking)}")
     for k,kind in (('name',str), ('path',(str,type(None))), ('fingerprint',str), ('n_train',int), ('n_valid',int)):
-        if not isinstance(c['source'], dict) or not isinstance(c['source'].get(k), kind): raise ValueError(f"source is {_show(c['source'])}, without a {k}")
+        if not isinstance(c['source'], dict) or k not in c['source'] or not isinstance(c['source'][k], kind): raise ValueError(f"source is {_show(c['source'])}, without a {k}")
     check_number('lr', c['lr'], above=0)
 
 # %% ../nbs/06_recipes.ipynb #da17e7bb
