@@ -253,7 +253,7 @@ def run_copy(run_dir, room, **files):
 
 configs = dict(is_a_list=lambda c: [c], is_null=lambda c: None, lacks_recipe=lambda c: {k: v for k,v in c.items() if k!='recipe'}, recipe_is_text=lambda c: {**c, 'recipe': 'plain'}, recipe_is_a_list=lambda c: {**c, 'recipe': [1]}, recipe_has_more=lambda c: {**c, 'recipe': {**c['recipe'], 'exec': 'touch harm'}},
     epochs_is_text=lambda c: {**c, 'recipe': {**c['recipe'], 'epochs': 'one'}}, bs_is_null=lambda c: {**c, 'recipe': {**c['recipe'], 'bs': None}}, options_are_a_list=lambda c: {**c, 'recipe': {**c['recipe'], 'opt_kw': [1]}}, unknown_option=lambda c: {**c, 'recipe': {**c['recipe'], 'opt_kw': {'foreach': 'touch', 'x': 1}}}, source_is_text=lambda c: {**c, 'source': 'x'},
-    source_lacks_path=lambda c: {**c, 'source': {**c['source'], 'path': None}}, fingerprint_is_a_number=lambda c: {**c, 'source': {**c['source'], 'fingerprint': 3}}, lr_is_nan=lambda c: {**c, 'lr': float('nan')}, lr_is_text=lambda c: {**c, 'lr': '0.1'})
+    source_lacks_path=lambda c: {**c, 'source': {k: v for k,v in c['source'].items() if k!='path'}}, fingerprint_is_a_number=lambda c: {**c, 'source': {**c['source'], 'fingerprint': 3}}, lr_is_nan=lambda c: {**c, 'lr': float('nan')}, lr_is_text=lambda c: {**c, 'lr': '0.1'})
 
 @pytest.mark.parametrize('make', configs.values(), ids=configs)
 def test_config(make, run_dir, room, source):
