@@ -312,7 +312,7 @@ def _measured(name, argv, args):
         import shlex
         from cifar_fastai import speed
         _out_file('--out', args.out)
-        rec = getattr(speed, dict(growth='growth', recipes='recipe_speed').get(name, f'{name}_speed'))(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
+        rec = getattr(speed, f'{name}_speed')(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
         if name=='growth': print(speed.growth_table(rec))
         elif 'ours' in rec: print(speed.speed_table(rec))
         else: print('\n'.join(f'{v:8.2f} s  {k}' for k,v in rec['median'].items())+f"\nimport of the package over fastai's own: {rec['import_over_fastai']:.2f}")

@@ -601,10 +601,10 @@ def load_network(
         _check_meta(meta)
         with torch.device('meta'): model = ResNet(**meta['model']) # takes no memory, whatever numbers there are
     except (TypeError, ValueError) as e: raise InputError(f"{path/'model.json'} is not a model file of this package ({e}): {again}") from e
-    try: weights = load(f.read_bytes())
+    try: data = f.read_bytes(); weights = load(data)
     except Exception as e: raise InputError(f'{f} cannot be read ({e}): {again}') from e
     _check_weights(f, weights, model)
-    if 'weights_sha256' in meta and hashlib.sha256(f.read_bytes()).hexdigest()!=meta['weights_sha256']: raise InputError(f'{f} is not the file that model.json was written with: {again}')
+    if 'weights_sha256' in meta and hashlib.sha256(data).hexdigest()!=meta['weights_sha256']: raise InputError(f'{f} is not the file that model.json was written with: {again}')
     model.load_state_dict(weights, assign=True)
     if meta.get('arch') is not None: model.arch = meta['arch']
     return model.eval().to(device),meta

@@ -65,10 +65,11 @@ class Recipe:
 
     def __post_init__(self): _check(self)
 
-    def _repr_markdown_(self):
+    def _telling(self):
+        "The fields that differ from a plain `Recipe`, and those that everybody asks for"
         std = {f.name: f.default for f in fields(self)}
-        rows = [f'| {k} | {v} |' for k,v in asdict(self).items() if v not in (None, {}, [], '') and (v!=std[k] or k in ('arch','policy','epochs','bs','opt','sched','seed'))]
-        return '\n'.join(['| field | value |', '|---|---|', *rows])
+        return {k: v for k,v in asdict(self).items() if v not in (None, {}, [], '') and (v!=std[k] or k in ('arch','policy','epochs','bs','opt','sched','seed'))}
+    def _repr_markdown_(self): return '\n'.join(['| field | value |', '|---|---|', *(f'| {k} | {v} |' for k,v in self._telling().items())])
 
 # %% ../nbs/06_recipes.ipynb #b07b5685
 _whole,_share,_positive = dict(low=1, whole=True),dict(low=0, below=1),dict(low=0)
@@ -417,7 +418,7 @@ def run_source(
 
 def _tell(path, line):
     print(line)
-    with writing_to(path), (path/'log.txt').open('a') as f: f.write(line+'\n')
+    RunLog(path)._log(line)
 
 def _changed(config, device):
     "What is not as it was in the run of `config` and bears on the last bits of the weights; '' if nothing is"

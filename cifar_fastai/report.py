@@ -126,13 +126,11 @@ def _chart(data, alt, caption):
 
 # %% ../nbs/09_report.ipynb #67190f15
 def _recipe_section(run):
-    r,std = asdict(run.recipe),{k: f.default for k,f in run.recipe.__dataclass_fields__.items()}
-    show = lambda k, v: v not in (None, {}, [], '') and (v!=std[k] or k in ('arch','policy','epochs','bs','opt','lr','sched','seed'))
-    rows = [[Code(k), ', '.join(f'{a} = {b}' for a,b in v.items()) if isinstance(v, dict) else str(v)] for k,v in r.items() if k not in ('name','note') and show(k, v)]
+    rows = [[Code(k), ', '.join(f'{a} = {b}' for a,b in v.items()) if isinstance(v, dict) else str(v)] for k,v in run.recipe._telling().items() if k not in ('name','note')]
     used = [[Code(k), f'{run.config[k]:.4g}' if isinstance(run.config[k], float) else str(run.config[k])] for k in ('lr','wd','precision','loader') if run.config.get(k) is not None]
     return _section('recipe', 'Recipe', P(B(run.recipe.name), f': {run.recipe.note}' if run.recipe.note else '') if run.recipe.note or run.recipe.name!='custom' else '',
         Div(_table(['field','value'], rows, 'What the recipe sets'), _table(['field','value'], used, 'What was used'), cls='side'),
-        Details(Summary('The whole recipe as JSON, for ', Code('cifar-train --recipe FILE')), Pre(Code(json.dumps(r, indent=1)), tabindex='0')))
+        Details(Summary('The whole recipe as JSON, for ', Code('cifar-train --recipe FILE')), Pre(Code(json.dumps(asdict(run.recipe), indent=1)), tabindex='0')))
 
 def _each(ds):
     "The least and greatest number of images of a class"
