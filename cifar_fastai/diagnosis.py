@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['accuracy_interval', 'Diagnosis', 'diagnose', 'plot_runs']
 
-# %% ../nbs/06_diagnosis.ipynb #875f7992
+# %% ../nbs/06_diagnosis.ipynb #75a0c16f
 from math import sqrt
 import numpy as np, matplotlib.pyplot as plt
 from .errors import InputError, check_kind, check_number
 
-# %% ../nbs/06_diagnosis.ipynb #a9d98e0e
+# %% ../nbs/06_diagnosis.ipynb #76e8038c
 def accuracy_interval(
     correct:int, # right answers
     n:int, # images, at least 1
@@ -49,14 +49,14 @@ def _late_gain(rows):
     k = max(1, round(len(rows)/10))
     return 100*(rows[-1]['valid_acc']-rows[-1-k]['valid_acc'])
 
-# %% ../nbs/06_diagnosis.ipynb #aeab6a04
+# %% ../nbs/06_diagnosis.ipynb #d6620bb0
 def _facts(rows, level):
     both = [r for r in rows if 'valid_acc' in r and 'train_acc' in r]
     if not both: raise InputError('no epoch has both a training and a validation accuracy: there is nothing to compare')
     last = both[-1]
     gap,gain,low = 100*(last['train_acc']-last['valid_acc']),_late_gain(both),min(both, key=lambda r: r['valid_loss'])
     rising = low['epoch'] if last['valid_loss']>=1.05*low['valid_loss'] and low is not last else None
-    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if gain>1 else 'well balanced'
+    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if gain>1 or last['train_acc']<level else 'well balanced' if len(both)>1 else 'not known'
     return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=_parting(both), loss_rises_from=rising, late_gain=gain,
                 level=level, first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=level), None))
 
@@ -70,7 +70,8 @@ def diagnose(
     check_kind('rows', rows, (list,tuple), 'a list of the rows of a history'); check_number('worst', worst, low=0, whole=True)
     f = _facts(rows, check_number('level', level, above=0, high=1))
     says = {'over-fitting': 'more or stronger augmentation, weight decay or fewer epochs would help',
-            'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help', 'well balanced': 'neither longer training nor more augmentation is clearly called for'}
+            'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help' if f['late_gain']>1 else 'even the training images are not learned: more epochs, another rate or a larger network would help',
+            'well balanced': 'neither longer training nor more augmentation is clearly called for', 'not known': 'one epoch was validated, so whether accuracy still rises cannot be seen'}
     lines = [f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, validation accuracy at {100*f['valid_acc']:.2f} %, a gap of {f['gap']:+.2f} points; {says[f['verdict']]}",
              f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else 'training accuracy does not lie above validation accuracy at the end, so the curves do not part']
     if f['loss_rises_from']: lines.append(f"validation loss rises from epoch {f['loss_rises_from']} on")
@@ -81,7 +82,7 @@ def diagnose(
         lines.append('worst classes: '+', '.join(f'{k} {100*c/max(n,1):.1f} % ({c} of {n})' for k,(c,n) in low))
     return Diagnosis(f, lines)
 
-# %% ../nbs/06_diagnosis.ipynb #3c8b35c0
+# %% ../nbs/06_diagnosis.ipynb #ca4fb3f4
 def plot_runs(
     runs:dict, # name to the histories of its seeds, each a list of rows
     axs=None, # two matplotlib axes

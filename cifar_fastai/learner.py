@@ -364,17 +364,23 @@ class LRSuggestions(dict):
         return '\n'.join(['| suggestion | learning rate | |', '|---|---:|---|', *rows])
 
 # %% ../nbs/05_learner.ipynb #792f7d4d
+def _least(lrs, losses, num_it):
+    "The rate with the least loss, as fastai's suggestions give theirs"
+    i = int(losses.argmin())
+    return float(lrs[i]),(float(lrs[i]),losses[i])
+
+_suggest = dict(valley=valley, steep=steep, minimum=minimum, slide=slide, least=_least)
+
 def find_lr(
     learn:Learner, # comes back exactly as it was
     start_lr:float=1e-6, # first rate
     end_lr:float=10., # last rate
     num_it:int=100, # steps, at least 30
-    chosen:str='valley', # 'valley', 'steep', 'minimum' or 'slide'
+    chosen:str='valley', # 'valley', 'steep', 'minimum', 'slide' or 'least'
     plot:bool=True, # draw the curve?
 ) -> LRSuggestions:
     "Suggest learning rates from a mock training of `num_it` steps; raises `InputError` where the curve allows none"
-    funcs = {f.__name__: f for f in (valley, steep, minimum, slide)}
-    one_of('suggestion', chosen, funcs)
+    one_of('suggestion', chosen, _suggest)
     check_number('num_it', num_it, low=30, whole=True)
     check_number('start_lr', start_lr, above=0)
     check_number('end_lr', end_lr, above=start_lr)
@@ -390,7 +396,7 @@ def find_lr(
                          f'start lower than start_lr={start_lr:g}, or look for a fault in data or loss')
     lrs,losses = lrs[num_it//10:n-5],losses[num_it//10:n-5]
     t = torch.tensor(lrs),torch.tensor(losses)
-    res = LRSuggestions({k: float(f(*t, num_it)[0]) for k,f in funcs.items()}, lrs, losses, chosen)
+    res = LRSuggestions({k: float(f(*t, num_it)[0]) for k,f in _suggest.items()}, lrs, losses, chosen)
     if plot: res.plot()
     return res
 

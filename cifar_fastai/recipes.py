@@ -21,7 +21,7 @@ from .augment import make_policy
 from .data import cifar_dls, pick_device, source_stats
 from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
-from .learner import (_with_options, Checkpoint, FiniteLoss, RunError, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plain_words, plot_history, plot_lr, read_history,
+from .learner import (_suggest, _with_options, Checkpoint, FiniteLoss, RunError, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plain_words, plot_history, plot_lr, read_history,
     run_lock, same_each_time, save_network, schedules, stoppable, writing_to)
 from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
 from .diagnosis import diagnose
@@ -112,7 +112,7 @@ def _check_options(r):
     for k,of,known in (('sched_kw', f'schedule {r.sched!r}', _options[r.sched]), ('find_kw', 'the finder', _options['find_kw'])):
         for o in getattr(r,k):
             if o not in known: raise InputError(f"{k} has {o!r}, but {of} takes {', '.join(known) or 'no options'}")
-    one_of('suggestion', r.find_kw.get('chosen', 'valley'), ('valley','slide','minimum','steep'))
+    one_of('suggestion', r.find_kw.get('chosen', 'valley'), _suggest)
     for k,v in {**r.sched_kw, **r.find_kw}.items():
         if k in _option_ranges: check_number(k, v, **_option_ranges[k])
     moms = r.sched_kw.get('moms')
