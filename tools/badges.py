@@ -46,7 +46,7 @@ def notebook(repo, f):
     nb = read_nb(f)
     front = 'tutorials/cifar10.ipynb' if f.stem=='index' else f'tutorials/{f.name}' # the index leads to the walkthrough
     put(nb, badge_id, repo and badge(repo, f'nbs/{front}'), 'markdown', 1)
-    if f.stem!='index': put(nb, install_id, install(repo), 'code', 2 if repo else 1)
+    if f.stem!='index': put(nb, install_id, install(repo), 'code', next(i for i,c in enumerate(nb.cells) if c.cell_type=='code'))
     return nb
 
 def address():
