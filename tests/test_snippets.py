@@ -2,6 +2,7 @@
 `not_run`, with its reason; what is neither there nor known how to run fails."""
 import ast, contextlib, inspect, json, re, shutil, subprocess, sys
 from pathlib import Path
+from unittest.mock import patch
 import pytest
 from PIL import Image
 import cifar_fastai.all as everything
@@ -24,19 +25,32 @@ def inline(md):
     "Inline code, of prose and tables"
     return [m[1] for m in re.finditer(r'(?<!`)`([^`\n]+)`(?!`)', fence.sub('', md))]
 
+def option_names():
+    "All options of all commands of the package, and of `cifar-train` alone"
+    import argparse
+    seen = {}
+    def keep(self, *args, **kw):
+        seen[self.prog] = set(self._option_string_actions)
+        raise SystemExit
+    with patch.object(argparse.ArgumentParser, 'parse_args', keep):
+        for argv in [[o] for o in cli.commands if o!='bench']+[['bench',o] for o in cli.benches]:
+            with contextlib.suppress(SystemExit): cli.main(argv)
+    return set().union(*seen.values()),seen['cifar-train']
+
 def is_name(argv):
     "A command that is only named, in prose"
     return len(argv)==1 or argv==['accelerate','launch'] or argv[0]=='cifar-bench' and len(argv)==2
 
 def found():
     "(document, command as written, whether it only names one) of all command lines, once each"
-    seen = {}
+    seen,ours = {},option_names()[1]
     for p in [root/'README.md', root/'results/README.md', *notebooks]:
         doc = p.relative_to(root).as_posix()
         for md in sources(p):
             for lang,code in fences(md):
                 if lang in shell and not (doc=='README.md' and code.rstrip() in outputs()): seen.setdefault(code.strip(), (doc,False))
             for o in inline(md):
+                if o.startswith('--') and ' ' in o and o.split()[0] in ours: o = f'cifar-train {o}'
                 if not starts.match(o): continue
                 o = re.sub(r' \.\.\.$', '', o)
                 seen.setdefault(o, (doc, all(map(is_name, split(o))) and o!='cifar-bench table'))
@@ -60,6 +74,12 @@ def test_command_is_read(doc, line, name):
         for argv in split(line):
             if argv[0].startswith('cifar-'): one([*argv, '--help'])
             elif argv!=['accelerate','launch']: one(argv)
+
+@pytest.mark.parametrize('path', [root/'README.md', root/'results/README.md', *notebooks], ids=lambda p: p.relative_to(root).as_posix())
+def test_options_named_in_prose_are_there(path):
+    elsewhere = {'--multi_gpu','--cpu'} # of `accelerate launch`
+    bad = {o for md in sources(path) for o in inline(md) if o.startswith('--') and o.split()[0] not in option_names()[0]|elsewhere}
+    assert not bad, f'no command has {bad}'
 
 def test_there_are_commands():
     assert len(commands)>40 and {'README.md','results/README.md','nbs/tutorials/own_images.ipynb'}<={d for d,_,_ in commands}
@@ -96,11 +116,11 @@ less = { # what makes a command small: it is added to its options, where the las
     ('train',): [*train, '--run-dir','made', '--no-report'], ('train','--resume'): ['--device','cpu','--no-report'], ('train','--rerun'): ['--device','cpu','--no-report','--run-dir','made'], ('train','--list'): [],
     ('lr-find',): [*small, '--bs','16', '--num-it','30', '--out','found.png'], ('report',): ['--n','2','--device','cpu'], ('predict',): ['--device','cpu'], ('explain',): ['--device','cpu'],
     ('bench','accuracy'): [*train, '--seeds','1','--out','made','--runs','runs/bench'], ('bench','table'): [], ('bench','explain'): ['--n','4','--n-pointing','4','--methods','HiResCAM','--layers','stage2','--device','cpu','--out','made.json'],
-    ('bench','loader'): ['--n','64','--bs','32','--rounds','1','--device','cpu','--out','made.json'], ('bench','step'): ['--n-batches','1','--bs','8','--rounds','1','--device','cpu','--out','made.json'],
-    ('bench','cam'): ['--n','2','--rounds','1','--device','cpu','--out','made.json'], ('bench','recipes'): ['--n-batches','1','--rounds','1','--device','cpu','--out','made.json'], ('bench','start'): ['--rounds','1','--out','made.json'],
+    ('bench','step'): ['--n-batches','1','--bs','8','--rounds','1','--device','cpu','--out','made.json'],
+    ('bench','start'): ['--rounds','1','--out','made.json'],
 }
 sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','start') # commands that are given the small data as their source
-heavy = '--compile','bench accuracy','bench explain','bench loader','bench step','bench cam','bench recipes','bench start' # seconds to minutes each
+heavy = '--compile','bench accuracy','bench explain','bench start' # seconds to minutes each
 
 def package(argv):
     "The words after `cifar-`, or None for a command of another program"
@@ -187,22 +207,34 @@ def test_blocks_of_other_kinds(path):
         assert not [o for o in indented if not re.search(r'^\s*([-*]|\d+\.) ', md, re.M)], f'an indented block, which the tests do not read: put it between ```\n{indented}'
 
 @pytest.fixture(scope='module')
-def names(source):
-    "What the README's last cells leave: `dls`, `learn`, `interp`; and a photo"
+def names(source, data_dir, tmp_path_factory):
+    "What calls in prose speak of: `dls`, `learn`, `interp`, `photo` and the like, little ones"
     ns = dict(vars(everything))
     ns['dls'] = ns['cifar_dls'](source, 'flip', bs=16, n_train=100, device='cpu'); ns['set_seed'](0)
     ns['learn'] = ns['cifar_learner'](ns['dls'], model_kw=dict(width=8))
     with ns['learn'].no_bar(), ns['learn'].no_logging(): ns['learn'].fit(1, 0.01)
     ns['interp'] = ns['CifarInterpretation'].from_learner(ns['learn'])
+    ns['items'] = ns['interp'].misclassified(4)
     ns['photo'] = Image.new('RGB', (60,40), (90,120,60))
+    ns['e'] = ns['explain'](ns['photo'], ns['learn'])
+    ns['path'] = ns['root'] = data_dir
     return ns
 
-readme_calls = [o for md in sources(root/'nbs/index.ipynb') for o,_ in calls(md)]
+def all_calls():
+    seen = {}
+    for p in [root/'README.md', root/'results/README.md', *notebooks]:
+        for md in sources(p):
+            for code,_ in calls(md):
+                if '...' not in code: seen.setdefault(code, p.relative_to(root).as_posix()) # one with ... is read below
+    return [pytest.param(c, id=f'{d}: {c}'[:110], marks=[pytest.mark.slow] if c in ('interp.randomisation()','interp.road()') else []) for c,d in seen.items()]
 
-@pytest.mark.parametrize('code', readme_calls)
-def test_inline_python_of_the_readme_is_run(code, names):
+@pytest.mark.parametrize('code', all_calls())
+def test_inline_python_is_run(code, names, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
-    eval(code, dict(names)); plt.close('all')
+    monkeypatch.chdir(tmp_path); names['photo'].save('holiday.jpg')
+    try: eval(code, dict(names))
+    except NameError as e: raise AssertionError(f'{code}: {e}: give it a value in the fixture `names`') from e
+    plt.close('all')
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.relative_to(root/'nbs').as_posix())
 def test_inline_calls_fit_what_they_call(path):
