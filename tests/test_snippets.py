@@ -116,7 +116,7 @@ less = { # what makes a command small: it is added to its options, where the las
     ('train',): [*train, '--run-dir','made', '--no-report'], ('train','--resume'): ['--device','cpu','--no-report'], ('train','--rerun'): ['--device','cpu','--no-report','--run-dir','made'], ('train','--list'): [],
     ('lr-find',): [*small, '--bs','16', '--num-it','30', '--out','found.png'], ('report',): ['--n','2','--device','cpu'], ('predict',): ['--device','cpu'], ('explain',): ['--device','cpu'],
     ('bench','accuracy'): [*train, '--seeds','1','--out','made','--runs','runs/bench'], ('bench','table'): [], ('bench','explain'): ['--n','4','--n-pointing','4','--methods','HiResCAM','--layers','stage2','--device','cpu','--out','made.json'],
-    ('bench','step'): ['--n-batches','1','--bs','8','--rounds','1','--device','cpu','--out','made.json'],
+    ('bench','step'): ['--n-batches','1','--bs','16','--rounds','1','--device','cpu','--out','made.json'],
     ('bench','start'): ['--rounds','1','--out','made.json'],
 }
 sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','start') # commands that are given the small data as their source
@@ -207,26 +207,28 @@ def test_blocks_of_other_kinds(path):
         assert not [o for o in indented if not re.search(r'^\s*([-*]|\d+\.) ', md, re.M)], f'an indented block, which the tests do not read: put it between ```\n{indented}'
 
 @pytest.fixture(scope='module')
-def names(source, data_dir, tmp_path_factory):
+def names(tmp_path_factory):
     "What calls in prose speak of: `dls`, `learn`, `interp`, `photo` and the like, little ones"
     ns = dict(vars(everything))
-    ns['dls'] = ns['cifar_dls'](source, 'flip', bs=16, n_train=100, device='cpu'); ns['set_seed'](0)
+    ns['path'] = ns['root'] = ns['shapes10'](tmp_path_factory.mktemp('calls')/'shapes', n_train=100, n_test=150)
+    ns['dls'] = ns['cifar_dls'](ns['root'], 'flip', bs=16, device='cpu'); ns['set_seed'](0)
     ns['learn'] = ns['cifar_learner'](ns['dls'], model_kw=dict(width=8))
     with ns['learn'].no_bar(), ns['learn'].no_logging(): ns['learn'].fit(1, 0.01)
     ns['interp'] = ns['CifarInterpretation'].from_learner(ns['learn'])
     ns['items'] = ns['interp'].misclassified(4)
     ns['photo'] = Image.new('RGB', (60,40), (90,120,60))
     ns['e'] = ns['explain'](ns['photo'], ns['learn'])
-    ns['path'] = ns['root'] = data_dir
     return ns
+
+long_calls = 'interp.randomisation()','interp.road()' # minutes, on 100 images each; 08_trust runs them on fewer
 
 def all_calls():
     seen = {}
     for p in [root/'README.md', root/'results/README.md', *notebooks]:
         for md in sources(p):
             for code,_ in calls(md):
-                if '...' not in code: seen.setdefault(code, p.relative_to(root).as_posix()) # one with ... is read below
-    return [pytest.param(c, id=f'{d}: {c}'[:110], marks=[pytest.mark.slow] if c in ('interp.randomisation()','interp.road()') else []) for c,d in seen.items()]
+                if '...' not in code and code not in long_calls: seen.setdefault(code, p.relative_to(root).as_posix()) # one with ... is read below
+    return [pytest.param(c, id=f'{d}: {c}'[:110]) for c,d in seen.items()]
 
 @pytest.mark.parametrize('code', all_calls())
 def test_inline_python_is_run(code, names, tmp_path, monkeypatch):
@@ -236,20 +238,29 @@ def test_inline_python_is_run(code, names, tmp_path, monkeypatch):
     except NameError as e: raise AssertionError(f'{code}: {e}: give it a value in the fixture `names`') from e
     plt.close('all')
 
+def misfit(n):
+    "What is wrong with the arguments of a call, where it is known what is called"
+    args,kw = [o for o in n.args if not isinstance(o, ast.Constant) or o.value is not ...],{k.arg: None for k in n.keywords if k.arg}
+    if isinstance(n.func, ast.Name): f = getattr(everything, n.func.id, None)
+    elif isinstance(n.func, ast.Attribute) and isinstance(n.func.value, ast.Name) and n.func.value.id=='interp':
+        f,args = getattr(everything.CifarInterpretation, n.func.attr, None),[None,*args]
+        if f is None: return f'there is no {n.func.attr}'
+    else: return
+    if not getattr(f, '__module__', '').startswith('cifar_fastai'): return
+    try: inspect.signature(f).bind_partial(*args, **kw)
+    except TypeError as e: return str(e)
+
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.relative_to(root/'nbs').as_posix())
 def test_inline_calls_fit_what_they_call(path):
-    "A call in prose of a public function: it takes these arguments"
+    "A call in prose of a public function, or of a method of `interp`: it takes these arguments"
     bad = []
     for md in sources(path):
         for code,e in calls(md):
             for n in ast.walk(e):
-                if not (isinstance(n, ast.Call) and isinstance(n.func, ast.Name)): continue
-                f = getattr(everything, n.func.id, None)
-                if not callable(f) or not getattr(f, '__module__', '').startswith('cifar_fastai'): continue
-                kw = {k.arg: None for k in n.keywords if k.arg}
-                try: inspect.signature(f).bind_partial(*[o for o in n.args if not isinstance(o, ast.Constant) or o.value is not ...], **kw)
-                except TypeError as err: bad.append(f'{code}: {err}')
+                if isinstance(n, ast.Call): bad += [f'{code}: {o}' for o in [misfit(n)] if o]
     assert not bad, '\n'.join(bad)
 
 def test_a_wrong_call_is_found():
     assert [o for o,_ in calls('`find_lr(learn)` and `R1`, `learn.history`, `f()`, ``x``, `a b`, `x.f()`')]==['find_lr(learn)', 'x.f()']
+    wrong = lambda s: misfit(ast.parse(s, mode='eval').body)
+    assert wrong('load_source(root, sizes=64)') and wrong('interp.rode()') and wrong('interp.road(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)') and not wrong('cifar_learner(..., compile=True)') and not wrong('interp.road()')
