@@ -1,9 +1,11 @@
 """Command lines of the documents: taken apart, and read by the parser that would read them. `check` raises AssertionError with what is wrong; a program that is not known here is wrong too.
 `main` of a script is reached, but nothing is run."""
-import argparse, contextlib, importlib.util, io, re, runpy, shlex, subprocess, sys, tomllib
+import argparse, contextlib, importlib, io, re, runpy, shlex, subprocess, sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from unittest.mock import patch
+try: import tomllib
+except ImportError: import tomli as tomllib # Python 3.10
 
 root = Path(__file__).resolve().parents[1]
 project = tomllib.loads((root/'pyproject.toml').read_text())
@@ -21,7 +23,7 @@ def split(line):
             if t and set(t)<=set('&|;'): res.append(cmd); cmd = []
             else: cmd.append(t)
         res.append(cmd)
-    return [[w for i,w in enumerate(o) if w!='$' or i] for o in res if o]
+    return [o for o in res if o]
 
 def words(argv): return shlex.join(argv)
 

@@ -144,7 +144,7 @@ def test_the_docs_workflow_may_do_no_more_than_it_must():
     assert w[True]['push']=={'branches': ['main']} and w['permissions']=={}
     assert w['jobs']['build']['permissions']=={'contents': 'read', 'pages': 'read'} and w['jobs']['deploy']['permissions']=={'pages': 'write', 'id-token': 'write'}
     steps = [s.get('run') or s['uses'].split('@')[0] for j in w['jobs'].values() for s in j['steps']]
-    order = ['quarto-dev/quarto-actions/setup', 'pip install -e .', 'python tools/badges.py --repo "$GITHUB_REPOSITORY"', 'nbdev-docs', 'actions/configure-pages', 'actions/upload-pages-artifact', 'actions/deploy-pages']
+    order = ['quarto-dev/quarto-actions/setup', "pip install -e '.[dev]'", 'python tools/badges.py --repo "$GITHUB_REPOSITORY"', 'nbdev-docs', 'actions/configure-pages', 'actions/upload-pages-artifact', 'actions/deploy-pages']
     assert [s for s in steps if s in order]==order
     up = next(s for s in w['jobs']['build']['steps'] if s.get('uses', '').startswith('actions/upload-pages-artifact'))
     assert up['with']['path']==quarto['project']['output-dir']
@@ -182,7 +182,8 @@ def test_processed_pages(processed):
 def test_processed_page_documents_what_it_exports(path, processed):
     "A heading for each public function and class, with its parameters and what they are; all the prose of the notebook; nothing of its hidden cells"
     mds = markdown(processed/path); have = anchors(mds); page = '\n'.join(mds)
-    src = json.loads((nbs/path).read_text())['cells']
+    src,made = (json.loads((d/path).read_text())['cells'] for d in (nbs, processed))
+    assert not [c for c in made if re.match(r'#\|\s*(hide|export|default_exp)\b', text(c['source']))], 'a cell that does not belong on the page'
     mod = importlib.import_module('cifar_fastai.'+site.title(path))
     from fastcore.docments import docments
     defined = {o.name for o in ast.parse(inspect.getsource(mod)).body if isinstance(o, (ast.FunctionDef,ast.ClassDef))} # a name that is assigned gets no entry of nbdev's
