@@ -1,5 +1,5 @@
 "Make README.md from nbs/index.ipynb: `python tools/readme.py`, or `--check` to compare only. (`nbdev-readme` needs the quarto binary.)"
-import sys
+import os, re, sys
 from pathlib import Path
 from fastcore.nbio import read_nb
 
@@ -15,11 +15,19 @@ def output(o):
     if 'text/plain' in d and 'text/html' not in d: return f"```\n{text(d['text/plain'])}\n```"
     return ''
 
+def relink(src):
+    "Markdown of the notebook with its relative links as seen from the root; nbs/results.md is a link to results/README.md, and is named so"
+    def f(m):
+        path,hash,anchor = m[1].partition('#')
+        if not path or ':' in path: return m[0]
+        return f"]({Path(os.path.realpath(root/'nbs'/path)).relative_to(root).as_posix()}{hash}{anchor})"
+    return re.sub(r'\]\(([^)\s]+)\)', f, src)
+
 def cell(c):
     "Markdown of a cell; hidden ones give nothing"
     src = ''.join(c.source)
     if src.startswith('#| hide'): return ''
-    if c.cell_type=='markdown': return src
+    if c.cell_type=='markdown': return relink(src)
     shown = [] if '#| echo: false' in src else ['```python\n'+'\n'.join(l for l in src.splitlines() if not l.startswith('#|'))+'\n```']
     return '\n\n'.join([*shown, *filter(None, map(output, c.get('outputs', [])))])
 
