@@ -20,3 +20,4 @@ from cifar_fastai.trust import *
 from cifar_fastai.bench import *
 from cifar_fastai.speed import *
 from cifar_fastai.report import *
+from cifar_fastai.app import *
