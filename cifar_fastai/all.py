@@ -21,3 +21,4 @@ from cifar_fastai.bench import *
 from cifar_fastai.speed import *
 from cifar_fastai.report import *
 from cifar_fastai.hub import *
+from cifar_fastai.app import *

@@ -7,11 +7,11 @@ __all__ = ['BatchPolicy']
 
 # %% ../nbs/02_batchwise.ipynb #f28c1430
 import math
-import albumentations as A
-import cv2
 from .errors import InputError
 from fastai.vision.all import F, torch
-from .augment import cifar10_fill, make_policy
+from .augment import cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
+import albumentations as A
+import cv2
 
 # %% ../nbs/02_batchwise.ipynb #5f16d80b
 def _uniform(n, low, high, g): return low+(high-low)*torch.rand(n, device=g.device, generator=g)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['benches', 'commands', 'cifar_train', 'cifar_lr_find', 'cifar_report', 'cifar_bench', 'cifar_predict', 'cifar_explain',
-           'main']
+           'cifar_app', 'main']
 
 # %% ../nbs/10_cli.ipynb #82bbb91d
 import argparse, sys
@@ -385,14 +385,17 @@ def _picture_parser(prog, description):
     _device(p)
     return p
 
-def _classifier(run, device):
+def _newest(how):
+    "The folder of the newest finished run; `how` another one is named"
     from pathlib import Path
     from cifar_fastai.errors import InputError
-    if run is None:
-        runs = sorted(Path('runs').glob('*/model.json'), key=lambda o: o.stat().st_mtime)
-        if not runs: raise InputError('there is no finished run under runs/: train one with cifar-train, or name its folder with --run')
-        run = runs[-1].parent
+    runs = sorted(Path('runs').glob('*/model.json'), key=lambda o: o.stat().st_mtime)
+    if not runs: raise InputError(f'there is no finished run under runs/: train one with cifar-train, or name its folder{how}')
+    return runs[-1].parent
+
+def _classifier(run, device):
     from cifar_fastai.pictures import PictureClassifier
+    run = run or _newest(' with --run')
     return PictureClassifier.from_run(run, device),run
 
 def _tell(run, table, bad, n_classes):
@@ -442,8 +445,39 @@ def cifar_explain(
         print(f'maps: {args.out}')
     return _guarded('cifar-explain', run)
 
+# %% ../nbs/10_cli.ipynb #9e4688a0
+def _until_stopped():
+    import signal, time
+    signal.signal(signal.SIGTERM, signal.default_int_handler) # ends as Ctrl-C does
+    while True: time.sleep(1)
+
+def cifar_app(
+    argv=None, # run folder and options; by default those of the command line
+) -> int: # exit code: 2 for a mistake of the user's, 130 after Ctrl-C
+    "Explain pictures on a page in the browser, until Ctrl-C"
+    p = _Parser('cifar-app', 'Serve a page that explains pictures by the network of a run, and shows its mistakes, until Ctrl-C. Needs the extra: pip install cifar_fastai[app].')
+    p.add_argument('run', nargs='?', metavar='RUN', help='a finished run folder (default: the newest under runs/)')
+    p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
+    p.add_argument('--host', default='127.0.0.1', metavar='ADDR', help='address to listen on (default 127.0.0.1, heard by this machine alone; 0.0.0.0: by all that reach it)')
+    p.add_argument('--port', type=int, metavar='N', help='port to listen on (default: the first free one from 7860)')
+    p.add_argument('--max-mb', type=float, default=10., metavar='X', help='largest upload, megabytes (default 10)')
+    p.add_argument('--n-images', type=int, default=1000, metavar='N', help='how many test images to look for mistakes in, at most (default 1000)')
+    p.add_argument('--open', action='store_true', help='open the page in a browser')
+    _device(p)
+    args = p.parse_args(argv)
+    def run():
+        path = args.run or _newest('')
+        from cifar_fastai.app import make_app, serve_app
+        app = make_app(path, args.source, args.device, args.n_images)
+        try:
+            print(f'run: {path}\npage: {serve_app(app, args.host, args.port, args.max_mb, args.open)}', flush=True)
+            if args.host not in ('127.0.0.1','localhost','::1'): print('cifar-app: whoever reaches this machine can use the page', file=sys.stderr)
+            _until_stopped()
+        finally: app.close(verbose=False)
+    return _guarded('cifar-app', run)
+
 # %% ../nbs/10_cli.ipynb #66e1a5e6
-commands = {'train': cifar_train, 'lr-find': cifar_lr_find, 'report': cifar_report, 'predict': cifar_predict, 'explain': cifar_explain, 'bench': cifar_bench}
+commands = {'train': cifar_train, 'lr-find': cifar_lr_find, 'report': cifar_report, 'predict': cifar_predict, 'explain': cifar_explain, 'app': cifar_app, 'bench': cifar_bench}
 
 def main(
     argv=None, # command and its options; by default those of the command line

@@ -10,6 +10,7 @@ from cifar_fastai.recipes import Recipe, train
 from cifar_fastai.report import make_report
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import Source, load_source
+from browser import chromium, contrast
 
 every = ['recipe','data','machine','finder','history','diagnosis','confusion','classes','calibration','losses','maps_mistakes','maps_correct']
 bare = [o for o in every[:6] if o!='finder']
@@ -183,14 +184,6 @@ def test_command(run, tmp_path, capsys):
     out,err = capsys.readouterr()
     assert err=='' and out.count('\n')==1 and out.startswith(f"report: {tmp_path/'a.html'} (without predictions and maps: ")
 
-def chromium(p):
-    "Playwright's own browser, or one of this machine; the test is skipped where there is none"
-    found = next(filter(None, map(shutil.which, ('chromium-headless-shell','chromium','chromium-browser','google-chrome'))), None)
-    for kw in ({}, dict(executable_path=found, args=['--no-sandbox'])):
-        try: return p.chromium.launch(**kw)
-        except Exception as e: why = str(e).splitlines()[0]
-    pytest.skip(f'no Chromium: playwright install chromium ({why})')
-
 @pytest.mark.slow
 @pytest.mark.parametrize('scheme', ['light','dark'])
 @pytest.mark.parametrize('size', [(390,844),(1280,900)], ids=['phone','desktop'])
@@ -212,12 +205,3 @@ def test_in_a_browser(run, scheme, size, tmp_path):
         assert (sum(map(int, re.findall(r'\d+', dark)[:3]))<150)==(scheme=='dark')
         assert page.pdf().startswith(b'%PDF')
         browser.close()
-
-# contrast of each text with the nearest ground behind it, as WCAG reckons it
-contrast = '''() => {
-  const rgb = s => s.match(/[\\d.]+/g).map(Number), lin = v => (v/=255)<=0.03928 ? v/12.92 : ((v+0.055)/1.055)**2.4
-  const lum = c => 0.2126*lin(c[0])+0.7152*lin(c[1])+0.0722*lin(c[2])
-  const ground = e => { for (; e; e=e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length<4 || c[3]>0) return c } return [255,255,255] }
-  return [...document.querySelectorAll('p,a,b,h1,h2,th,td,dt,dd,caption,figcaption,summary,li,code')].filter(e => e.innerText && e.getClientRects().length).map(e => {
-    const [a,b] = [lum(rgb(getComputedStyle(e).color)), lum(ground(e))].sort((x,y) => y-x); return (a+0.05)/(b+0.05) })
-}'''
