@@ -38,7 +38,7 @@ def _widgets():
     except ImportError as e: raise InputError(f"ipywidgets is not installed ({e}): pip install 'cifar_fastai[widgets]'") from e
     return ipywidgets
 
-# %% ../nbs/09_explore.ipynb #9d41092e
+# %% ../nbs/09_explore.ipynb #cd45934e
 class Explorer:
     "Controls over the items of an interpretation, the picture beside its map, and the probabilities; each control is an attribute, a widget with a `value`"
     def __init__(self,
@@ -54,6 +54,7 @@ class Explorer:
     ):
         check_kind('interp', interp, CifarInterpretation, 'a CifarInterpretation')
         for o in filter(None, (target, minus)): one_of('target class', o, ['predicted','actual',*interp.vocab])
+        if target==minus: raise InputError(f'target and minus are both {target}: their difference is empty; name another class')
         check_number('alpha', alpha, low=0, high=1)
         self.interp,self.side,self.keep = interp,check_number('side', side, low=32, high=2048, whole=True),check_number('keep', keep, low=1, whole=True)
         listed = range(len(interp.targs)) if items is None else interp.scored(getattr(items, 'idxs', items)).idxs
@@ -181,8 +182,9 @@ def caption(self:Explorer):
     of = 'the same for every class' if self.target.disabled else f'of {name[self.target.value]}'+(f' over {name[self.minus.value]}' if self.minus.value else '')
     return f'{o.idx}, {o.actual}{f" taken for {o.predicted}" if o.actual!=o.predicted else ""}; {self.method.value} at {self.layer.label}, {of}'
 
-# %% ../nbs/09_explore.ipynb #cf5c7ac5
+# %% ../nbs/09_explore.ipynb #1b568ac6
 _strip = '<div style="height:6px;max-width:160px;background:linear-gradient(90deg,{})"></div>'
+_lines = lambda *o: f'<div style="line-height:1.5">{"<br>".join(o)}</div>'
 _inferno,_red_blue = (_strip.format(','.join('rgb({},{},{})'.format(*plt.get_cmap(c)(i/8, bytes=True)[:3]) for i in range(9))) for c in ('inferno','RdBu_r'))
 
 @patch
@@ -191,9 +193,9 @@ def draw(self:Explorer):
     o,signed,cam = self.scored,bool(self.minus.value),self.cam()
     img,top = self.picture(o.idx),float(cam.abs().max() if signed else cam.max())
     self.left.value,self.right.value = _png(overlay(img, np.zeros(img.shape[:2])), self.side),_png(overlay(img, cam, None, signed, self.alpha.value), self.side)
-    self.under_left.value = f'item <b>{o.idx}</b>: {escape(o.actual)}'+('' if o.actual==o.predicted else f', taken for {escape(o.predicted)}')+f'<br>loss {o.loss:.2f}'
-    said = ('no evidence either way' if signed else 'no positive evidence') if is_empty(cam, signed) else f"{_red_blue if signed else _inferno}{'blue against, red for; ' if signed else ''}strongest {top:.3g}"
-    self.under_right.value = f'{self.method.value} at {escape(self.layer.label)}<br>{said}'
+    self.under_left.value = _lines(f'item <b>{o.idx}</b>: {escape(o.actual)}'+('' if o.actual==o.predicted else f', taken for {escape(o.predicted)}'), f'loss {o.loss:.2f}')
+    said = ('no evidence either way' if signed else 'no positive evidence') if is_empty(cam, signed) else f"{'blue against, red for; ' if signed else ''}strongest {top:.3g}{_red_blue if signed else _inferno}"
+    self.under_right.value = _lines(f'{self.method.value} at {escape(self.layer.label)}', said)
     self.table.value,self.note.value = self._probabilities(),''
 
 @patch
@@ -208,11 +210,12 @@ def _top(self:Explorer, k=10):
 def _probabilities(self:Explorer):
     o,vocab = self.scored,self.interp.vocab
     of = None if self.target.disabled else vocab[self._class(self.target.value)]
-    bar = lambda p: f'<div style="width:{round(110*p)}px;height:9px;background:#4c78a8"></div>'
-    row = lambda c,p: f"<tr><td style=\"padding:0 8px\">{'<b>' if c==of else ''}{escape(c)}{'</b>' if c==of else ''}</td><td style=\"padding:0 8px\">{'actual' if c==o.actual else ''}</td><td style=\"text-align:right;padding:0 8px\">{100*p:.1f} %</td><td style=\"width:112px\">{bar(p)}</td></tr>"
+    bar = lambda p: f'<div style="width:{round(80*p)}px;height:9px;background:#4c78a8"></div>'
+    name = lambda c: ('<b>{}</b>' if c==of else '{}').format(escape(c))+(' (actual)' if c==o.actual else '')
+    row = lambda c,p: f'<tr><td style="padding-right:10px">{name(c)}</td><td style="text-align:right;padding-right:8px">{100*p:.1f} %</td><td style="width:82px">{bar(p)}</td></tr>'
     return f"<table style=\"line-height:1.5\">{''.join(row(c, p) for c,p in self._top())}</table>"
 
-# %% ../nbs/09_explore.ipynb #81ca64fc
+# %% ../nbs/09_explore.ipynb #b5be2412
 @patch
 def still(self:Explorer) -> Image.Image:
     "What is shown, as a picture to keep: it needs no kernel"
@@ -235,10 +238,9 @@ def still(self:Explorer) -> Image.Image:
 def _repr_mimebundle_(self:Explorer, include=None, exclude=None):
     from IPython import get_ipython
     res,f = {'text/plain': repr(self)},io.BytesIO()
+    if getattr(get_ipython(), 'kernel', None) is not None: return {**res, 'application/vnd.jupyter.widget-view+json': dict(version_major=2, version_minor=0, model_id=self.box.model_id)}
     self.still().save(f, 'PNG')
-    res['image/png'] = b64encode(f.getvalue()).decode()
-    if getattr(get_ipython(), 'kernel', None) is not None: res['application/vnd.jupyter.widget-view+json'] = dict(version_major=2, version_minor=0, model_id=self.box.model_id)
-    return res
+    return {**res, 'image/png': b64encode(f.getvalue()).decode()}
 
 # %% ../nbs/09_explore.ipynb #9a4504ca
 @patch

@@ -10,7 +10,7 @@ import re
 from .errors import InputError, _one_line
 
 # %% ../nbs/00_tables.ipynb #2f146896
-_entities = {ord(c): f'&#{ord(c)};' for c in '\\`*<>|&~'} | {ord('$'): '<span>&#36;</span>'} # alone in its element a dollar starts no formula
+_entities = {ord(c): f'&#{ord(c)};' for c in '`*<>|&~'} | {ord(c): f'<span>&#{ord(c)};</span>' for c in '$\\'} # alone in its element it starts no formula
 
 def md_text(
     s, # shown as `str` gives it

@@ -175,13 +175,13 @@ def test_where_no_kernel_is_it_is_a_picture(interp):
     e.alpha.value = 0
     assert not np.array_equal(np.asarray(e.still()), was)
     with mock.object(IPython, 'get_ipython', lambda: type('Shell', (), dict(kernel=object()))()):
-        assert e._repr_mimebundle_()['application/vnd.jupyter.widget-view+json']==dict(version_major=2, version_minor=0, model_id=e.box.model_id)
+        assert e._repr_mimebundle_()=={'text/plain': repr(e), 'application/vnd.jupyter.widget-view+json': dict(version_major=2, version_minor=0, model_id=e.box.model_id)} # as ipywidgets' own
 
 def test_without_ipywidgets(interp, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ipywidgets', None)
     with pytest.raises(InputError, match=re.escape("pip install 'cifar_fastai[widgets]'")): interp.explore()
 
-wrong = [(dict(method='Gradcam'), "did you mean 'GradCAM'"), (dict(layer='stage9'), "unknown layer 'stage9'"), (dict(target='starr'), "did you mean 'star'"), (dict(minus='dog'), 'target class'), (dict(alpha=2), 'alpha is 2'),
+wrong = [(dict(method='Gradcam'), "did you mean 'GradCAM'"), (dict(layer='stage9'), "unknown layer 'stage9'"), (dict(target='starr'), "did you mean 'star'"), (dict(minus='dog'), 'target class'), (dict(target='star', minus='star'), 'are both star'), (dict(alpha=2), 'alpha is 2'),
          (dict(side=8), 'side is 8'), (dict(keep=0), 'keep is 0'), (dict(items=[]), 'items are []'), (dict(items=[50]), 'item is 50')]
 @pytest.mark.parametrize('kw,says', wrong, ids=[str(o[0]) for o in wrong])
 def test_wrong_options(interp, kw, says):

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import numpy as np, pytest, torch
 from PIL import Image
 import cifar_fastai.interpret as interpret, cifar_fastai.report as report
+from browser import chromium
 from cifar_fastai.cli import cifar_report
 from cifar_fastai.errors import InputError
 from cifar_fastai.recipes import Recipe, train
@@ -182,14 +183,6 @@ def test_command(run, tmp_path, capsys):
     assert cifar_report([str(gone), '--device', 'cpu', '--out', str(tmp_path/'a.html')])==0
     out,err = capsys.readouterr()
     assert err=='' and out.count('\n')==1 and out.startswith(f"report: {tmp_path/'a.html'} (without predictions and maps: ")
-
-def chromium(p):
-    "Playwright's own browser, or one of this machine; the test is skipped where there is none"
-    found = next(filter(None, map(shutil.which, ('chromium-headless-shell','chromium','chromium-browser','google-chrome'))), None)
-    for kw in ({}, dict(executable_path=found, args=['--no-sandbox'])):
-        try: return p.chromium.launch(**kw)
-        except Exception as e: why = str(e).splitlines()[0]
-    pytest.skip(f'no Chromium: playwright install chromium ({why})')
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scheme', ['light','dark'])
