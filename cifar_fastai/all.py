@@ -1,6 +1,7 @@
 """What a notebook needs: `from cifar_fastai.all import *`, as with `fastai.vision.all`"""
 from fastai.vision.all import *
 from cifar_fastai.errors import *
+from cifar_fastai.tables import *
 from cifar_fastai.files import *
 from cifar_fastai.shapes import *
 from cifar_fastai.sources import *
@@ -20,5 +21,6 @@ from cifar_fastai.trust import *
 from cifar_fastai.bench import *
 from cifar_fastai.speed import *
 from cifar_fastai.report import *
+from cifar_fastai.explore import *
 from cifar_fastai.hub import *
 from cifar_fastai.app import *

@@ -12,6 +12,7 @@ os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1') # its import calls out ot
 import numpy as np, matplotlib.pyplot as plt
 from torch.utils.data import get_worker_info
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
+from .tables import md_text
 from fastai.vision.all import PILImage, Transform, torch
 import albumentations as A
 import cv2 # albumentations' own engine: names of border modes
@@ -147,7 +148,8 @@ def show_policy(
 # %% ../nbs/02_augment.ipynb #408eb01d
 class Lint(list):
     "Warnings of the linter, a line each; an empty one is good news"
-    def _repr_markdown_(self): return '\n'.join(f'- {o}' for o in self) or 'nothing to say: the policy looks right'
+    def __str__(self): return '\n'.join(self) or 'nothing to say: the policy looks right'
+    def _repr_markdown_(self): return '\n'.join(f'- {md_text(o)}' for o in self) or 'nothing to say: the policy looks right'
 
 # %% ../nbs/02_augment.ipynb #41c26b51
 _renamed = dict(max_holes='num_holes_range', min_holes='num_holes_range', max_height='hole_height_range', min_height='hole_height_range',

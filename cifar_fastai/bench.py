@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image
 from .errors import InputError, check_kind, check_number, check_numbers, one_of
+from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
 from .shapes import shapes10
 from .sources import load_source
@@ -147,16 +148,16 @@ def read_records(
 
 def results_table(
     folder='results', # where `run_seeds` wrote
-) -> str: # Markdown
+) -> MarkdownTable: # a `str`
     "The records of a folder as a table: mean and standard deviation of the final epochs"
     pm = lambda m,s: f'{100*m:.2f}'+(f' ± {100*s:.2f}' if s is not None else '')
     rows = []
     for r in (o for o in read_records(folder) if o['validated_on']=='test images'):
         nm,hw = r['recipe']['name'],r['seeds'][0]
-        rows.append(f"| {nm} | {r['source']['name']}, {r['source']['n_train']:,} | {r['recipe']['epochs']} | {r['n_seeds']} | {pm(r['mean'], r['std'])} | {pm(*r['tta']['mirror']) if 'mirror' in r['tta'] else ''} | "
-                    f"{pm(*r['tta']['six']) if 'six' in r['tta'] else ''} | {f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else ''} | {'yes' if r['full'] else 'no'} | {np.mean([o['seconds'] for o in r['seeds']]):.0f} s, {hw['hardware']}, {hw['precision']} |")
+        rows.append((nm, f"{r['source']['name']}, {r['source']['n_train']:,}", r['recipe']['epochs'], r['n_seeds'], pm(r['mean'], r['std']), *(pm(*r['tta'][k]) if k in r['tta'] else '' for k in ('mirror','six')),
+                     f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else '', 'yes' if r['full'] else 'no', f"{np.mean([o['seconds'] for o in r['seeds']]):.0f} s, {hw['hardware']}, {hw['precision']}"))
     head = ['recipe','training images','epochs','seeds','test accuracy, %','mirror','six views','write-up','full run','time of a run']
-    return '\n'.join(['| '+' | '.join(head)+' |', '|---|---|---:|---:|---:|---:|---:|---:|---|---|', *rows])
+    return md_table(head, rows, 'llrrrrrrll')
 
 # %% ../nbs/09_bench.ipynb #55e623a0
 def plot_records(
@@ -208,13 +209,13 @@ def _effects_record(base, every, accs, secs, config, command):
 # %% ../nbs/09_bench.ipynb #6b89f709
 def effects_table(
     rec, # what `effects` gave, or its file
-) -> str: # Markdown
+) -> MarkdownTable: # a `str`
     "The effect of each change with its standard error"
     rec = _of_effects(rec)
     b = rec['rows']['base']
-    rows = [f"| {k} | {', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is'} | {len(r['acc'])} | {100*np.mean(r['acc']):.2f} | "
-            + ('|' if k=='base' else f"{r['effect']:+.2f}"+(f" ± {r['se']:.2f}" if r['se'] is not None else '')+' |') + f" {np.mean(r['seconds'])/np.mean(b['seconds']):.2f} |" for k,r in rec['rows'].items()]
-    return '\n'.join(['| variant | change | seeds | held-out accuracy, % | effect ± standard error, points | time over base |', '|---|---|---:|---:|---:|---:|', *rows])
+    rows = [(k, ', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is', len(r['acc']), f"{100*np.mean(r['acc']):.2f}",
+             '' if k=='base' else f"{r['effect']:+.2f}"+(f" ± {r['se']:.2f}" if r['se'] is not None else ''), f"{np.mean(r['seconds'])/np.mean(b['seconds']):.2f}") for k,r in rec['rows'].items()]
+    return md_table(['variant','change','seeds','held-out accuracy, %','effect ± standard error, points','time over base'], rows, 'llrrrr')
 
 def plot_effects(
     rec, # what `effects` gave, or its file
@@ -269,17 +270,17 @@ def explanation_record(
 # %% ../nbs/09_bench.ipynb #749e15a9
 def trust_table(
     rec, # of `explanation_record`, or its file
-) -> str: # Markdown
+) -> MarkdownTable: # a `str`
     "Pointing game, randomisation check and ROAD of each method and layer, side by side"
     rec = _of_record(rec, 'road', 'randomisation_verdicts')
     key = lambda o: (o['method'], o['layer'])
     point,road = {key(o): o for o in rec['pointing'] or []},{key(o): o for o in rec['road']}
-    rows = []
+    rows,marks = [],lambda p,k: (f"{100*p[k]['hits']:.1f}", f"{100*p[k]['energy']:.0f}") if p else ()
     for v in rec['randomisation_verdicts']:
         k = key(v)
         ok = [v['verdict'], road[k]['verdict'], *([point[k]['verdict']] if point else [])]
-        rows.append(f"| {k[0]} | {k[1]} |"+(f" {100*point[k]['hits']:.1f} | {100*point[k]['energy']:.0f} |" if point else '')+f" {v['above the layer']:.2f} | {v['all']:.2f} | {road[k]['road']:+.3f} ± {road[k]['se']:.3f} | {'yes' if set(ok)=={'passes'} else 'no'} |")
-    if point: rows.append(f"| chance | | {100*point['chance','']['hits']:.1f} | {100*point['chance','']['energy']:.0f} | | | | |")
-    rows += [f"| random map | {l} |"+(' | |' if point else '')+f" | | {o['road']:+.3f} ± {o['se']:.3f} | |" for (m,l),o in road.items() if m=='random map']
+        rows.append((*k, *marks(point, k), f"{v['above the layer']:.2f}", f"{v['all']:.2f}", f"{road[k]['road']:+.3f} ± {road[k]['se']:.3f}", 'yes' if set(ok)=={'passes'} else 'no'))
+    if point: rows.append(('chance', '', *marks(point, ('chance','')), '', '', '', ''))
+    rows += [('random map', l, *(['',''] if point else []), '', '', f"{o['road']:+.3f} ± {o['se']:.3f}", '') for (m,l),o in road.items() if m=='random map']
     head = ['method','layer',*(['hits, %','energy on the object, %'] if point else []),'correlation, new above the layer','all new','ROAD ± standard error','passes all']
-    return '\n'.join(['| '+' | '.join(head)+' |', '|---|---|'+'---:|'*(len(head)-3)+'---|', *rows])
+    return md_table(head, rows, 'll'+'r'*(len(head)-3)+'l')

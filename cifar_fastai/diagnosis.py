@@ -9,6 +9,7 @@ __all__ = ['accuracy_interval', 'Diagnosis', 'diagnose', 'plot_runs']
 from math import sqrt
 import numpy as np, matplotlib.pyplot as plt
 from .errors import InputError, check_kind, check_number
+from .tables import md_text
 
 # %% ../nbs/06_diagnosis.ipynb #76e8038c
 def accuracy_interval(
@@ -32,7 +33,7 @@ class Diagnosis(dict):
         super().__init__(facts)
         self.lines = lines
     def __str__(self): return '\n'.join(self.lines)
-    def _repr_markdown_(self): return '\n'.join(f'- {o}' for o in self.lines)
+    def _repr_markdown_(self): return '\n'.join(f'- {md_text(o)}' for o in self.lines)
 
 def _parting(rows):
     "The first epoch from which training accuracy stays above validation accuracy, beyond its noise"

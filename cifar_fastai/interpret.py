@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from sklearn import metrics as skm
 from .errors import InputError, _show, check_kind, check_number, one_of
+from .tables import md_table
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
 from .data import Item, cifar_dls
 from .learner import as_it_was, cifar_learner, load_network
@@ -135,9 +136,10 @@ class ScoredItems(list):
     @property
     def idxs(self): return [o.idx for o in self]
 
+    def __str__(self): return '\n'.join(f'{o.idx}: {o.actual} as {o.predicted}, {100*o.prob:.1f} %, loss {o.loss:.2f}' for o in self)
     def _repr_markdown_(self):
-        rows = [f'| {o.idx} | {o.actual} | {o.predicted} | {o.prob:.3f} | {o.prob_actual:.3f} | {o.loss:.2f} |' for o in self]
-        return '\n'.join(['| item | actual | predicted | its probability | of the actual class | loss |', '|---:|---|---|---:|---:|---:|', *rows])
+        rows = [(o.idx, o.actual, o.predicted, f'{o.prob:.3f}', f'{o.prob_actual:.3f}', f'{o.loss:.2f}') for o in self]
+        return md_table(['item','actual','predicted','its probability','of the actual class','loss'], rows, 'rllrrr')._repr_markdown_()
 
     def show(self,
         ncols:int=5, # pictures in a row
@@ -160,14 +162,17 @@ class ScoredItems(list):
 _orders = dict(loss='largest loss first', confidence='surest first', random='drawn by `seed`')
 
 @patch
+def _ordered(self:CifarInterpretation, idxs, by, seed=0):
+    if by=='random': return idxs[np.random.default_rng(seed).permutation(len(idxs))]
+    return idxs[(self.losses if by=='loss' else self.probs.max(1)[0])[idxs].argsort(descending=True, stable=True)]
+
+@patch
 def _pick(self:CifarInterpretation, mask, k, by, seed, what):
     check_number('k', k, low=1, whole=True); one_of('order', by, _orders); check_number('seed', seed, low=0, whole=True)
     idxs = torch.nonzero(mask).flatten()
     if not len(idxs): raise InputError(f'there are no {what} among the {len(mask)} items: nothing to show')
     if k>len(idxs): raise InputError(f'k is {k}, but there are only {len(idxs)} {what} among the {len(mask)} items: ask for at most {len(idxs)}')
-    if by=='random': idxs = idxs[np.random.default_rng(seed).permutation(len(idxs))]
-    else: idxs = idxs[(self.losses if by=='loss' else self.probs.max(1)[0])[idxs].argsort(descending=True, stable=True)]
-    return self.scored(idxs[:k].tolist())
+    return self.scored(self._ordered(idxs, by, seed)[:k].tolist())
 
 @patch
 def scored(self:CifarInterpretation,

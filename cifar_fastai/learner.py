@@ -193,6 +193,9 @@ def _show(self:History, row):
     self.say(log_line(row))
 
 @patch
+def __str__(self:History): return '\n'.join(map(log_line, self.rows)) or 'no epoch yet'
+
+@patch
 def _repr_markdown_(self:History):
     bar = '|'+'---:|'*len(_head)
     return '\n'.join(['|'+'|'.join(_head)+'|', bar, *('|'+'|'.join(_fmt(r))+'|' for r in self.rows)])

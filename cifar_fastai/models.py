@@ -8,6 +8,7 @@ __all__ = ['norms', 'archs', 'BasicBlock', 'ResNet', 'resnet18', 'resnet34', 'n_
 
 # %% ../nbs/04_models.ipynb #b31066f0
 import re
+from html import escape
 import torch, torch.nn.functional as F
 from torch import nn
 import torchinfo
@@ -125,7 +126,7 @@ def stage_shapes(
 class Summary(str):
     "A summary table that shows as it is"
     __repr__ = str.__str__
-    def _repr_html_(self): return f'<pre style="font-size:80%; line-height:1.2">{self.replace("<","&lt;")}</pre>'
+    def _repr_html_(self): return f'<pre style="font-size:80%; line-height:1.2">{escape(self, quote=False)}</pre>'
 
 _styles = dict(
     kernels = (64, dict(depth=4, col_names=('input_size','output_size','num_params','kernel_size','params_percent'))),

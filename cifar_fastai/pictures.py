@@ -14,6 +14,7 @@ import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, PngImagePlugin
 from sklearn.metrics import roc_auc_score
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
+from .tables import md_text
 from fastai.vision.all import L, Learner, Normalize, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
@@ -63,6 +64,10 @@ class PictureClassifier:
         return cls(learn.model, learn.dls.vocab, *stats, learn.dls.source.size, None if e is None else np.percentile(e.numpy(), range(101)))
 
     def __repr__(self): return f'PictureClassifier of {len(self.vocab)} classes ({", ".join(self.vocab)}), {self.size}x{self.size}'
+    def _repr_markdown_(self):
+        names = ', '.join(self.vocab[:20])+(f' and {len(self.vocab)-20:,} more' if len(self.vocab)>20 else '')
+        known = 'marks strangers by the energy of its test images' if self.energy is not None else 'cannot mark strangers: it has no energies of test images'
+        return '\n'.join([f'**{type(self.model).__name__}** for pictures, seen at {self.size}x{self.size}', '', f'- {len(self.vocab)} classes: {md_text(names)}', f'- {known}'])
 
 # %% ../nbs/08_pictures.ipynb #9a144223
 fits = {'crop': 'the largest square at the centre', 'squash': 'all of it, its sides made equal'}
@@ -164,6 +169,8 @@ class Explanation:
         s = ', '.join(f'{c} {100*p:.0f} %' for c,p in self.prediction.top)
         return s if self.prediction.unusual is None else s+f'; less evidence than {100*self.prediction.unusual:.0f} % of the test images had'+(': unusual' if self.prediction.unusual>unusual_from else '')
 
+    def __repr__(self): return f"{self.line}; map of {self.target}{f' over {self.minus}' if self.minus else ''}: {self.how}"
+
     def overlay(self,
         alpha:float=0.65, # opacity of the strongest, 0 to 1
     ) -> Image.Image: # of the picture's own size
@@ -204,6 +211,15 @@ def show(self:Explanation,
     axs[2].set_title('' if u is None else f"less evidence than\n{100*u:.0f} % of test images{': unusual' if u>unusual_from else ''}", fontsize=8)
     fig.tight_layout(pad=0.4)
     return fig
+
+@patch
+def _repr_png_(self:Explanation):
+    f = io.BytesIO()
+    with plt.rc_context({'text.parse_math': False}): # a class may be called '$5'
+        fig = self.show()
+        fig.savefig(f, format='png', dpi=100)
+    plt.close(fig)
+    return f.getvalue()
 
 # %% ../nbs/08_pictures.ipynb #fc1f82f4
 @patch

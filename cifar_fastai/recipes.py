@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, _show, check_kind, check_number, one_of
+from .tables import MarkdownTable, md_table
 from .files import read_json, write_atomic, write_json
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
 from .sources import Source, load_source
@@ -69,7 +70,7 @@ class Recipe:
         "The fields that differ from a plain `Recipe`, and those that everybody asks for"
         std = {f.name: f.default for f in fields(self)}
         return {k: v for k,v in asdict(self).items() if v not in (None, {}, [], '') and (v!=std[k] or k in ('arch','policy','epochs','bs','opt','sched','seed'))}
-    def _repr_markdown_(self): return '\n'.join(['| field | value |', '|---|---|', *(f'| {k} | {v} |' for k,v in self._telling().items())])
+    def _repr_markdown_(self): return md_table(['field','value'], self._telling().items())._repr_markdown_()
 
 # %% ../nbs/06_recipes.ipynb #b07b5685
 _whole,_share,_positive = dict(low=1, whole=True),dict(low=0, below=1),dict(low=0)
@@ -161,7 +162,7 @@ recipes = {r.name: r for r in (
            policy='r5', epochs=20, bs=512, opt='adam', wd=1e-7, lr='find', find_kw=dict(end_lr=0.1), sched='linear', sched_kw=dict(pct_start=0.25, div=100, div_final=100)),
     Recipe('plain', "the public recipe without tricks: SGD with Nesterov momentum, triangular schedule, mirror, shift by 4, cutout 12",
            policy='crop4+flip+cutout12', epochs=20, bs=500, lr=0.2, sched='linear', sched_kw=dict(pct_start=0.2, **_triangle), tta='six'),
-    Recipe('plain5', "what `quick` is measured against: batch 128, crop and flip, label smoothing, 5 epochs",
+    Recipe('plain5', "what quick is measured against: batch 128, crop and flip, label smoothing, 5 epochs",
            policy='crop_flip', epochs=5, bs=128, lr=0.1, sched='linear', sched_kw=dict(pct_start=0.2, **_triangle), label_smoothing=0.1, tta='six'),
     Recipe('fast20', "ours for 20 epochs: Muon, whitened stem, border mirrored by 2, holes of 8; provisional until the ablation has run at full length",
            start='whiten', policy='translate2+flip+cutout8', epochs=20, bs=500, opt='muon', lr=0.05, sched='linear', sched_kw=dict(pct_start=0.2, **_triangle), label_smoothing=0.1, tta='six'),
@@ -203,11 +204,11 @@ def get_recipe(
     return make_recipe({**d, **merged})
 
 # %% ../nbs/06_recipes.ipynb #3867a964
-def recipe_table() -> str: # Markdown
+def recipe_table() -> MarkdownTable: # a `str`
     "The recipes by name, a line each"
     rate = lambda r: 'LR finder' if r.lr=='find' else f'{r.lr:g}'
-    rows = [f'| {r.name} | {r.epochs} | {r.bs} | {r.opt}, {rate(r)} | {r.sched} | {r.policy} | {r.note} |' for r in recipes.values()]
-    return '\n'.join(['| recipe | epochs | batch | optimiser, peak rate | schedule | policy | note |', '|---|---:|---:|---|---|---|---|', *rows])
+    rows = [(r.name, r.epochs, r.bs, f'{r.opt}, {rate(r)}', r.sched, r.policy, r.note) for r in recipes.values()]
+    return md_table(['recipe','epochs','batch','optimiser, peak rate','schedule','policy','note'], rows, 'lrrllll')
 
 # %% ../nbs/06_recipes.ipynb #74bcd4ee
 def _left(path):

@@ -16,6 +16,7 @@ from fastcore.xml import (Article, B, Body, Caption, Code, Dd, Details, Div, Dl,
     Span, Style, Summary, Table, Tbody, Td, Th, Thead, Title, Tr, Ul, A, to_xml)
 from . import __version__
 from .errors import InputError, check_number, one_of
+from .tables import md_table, md_text
 from fastai.vision.all import torch
 from fastcore.basics import patch
 from .files import read_json, write_atomic
@@ -75,14 +76,20 @@ def facts(self:RunFolder) -> dict: # name to text
     return d
 
 @patch
+def __repr__(self:RunFolder): return f'{self.path}: {self.recipe.name}, {self.state}'
+
+@patch
 def _repr_markdown_(self:RunFolder):
-    return '\n'.join(['| | |', '|---|---|', *(f'| {k} | {v} |' for k,v in self.facts().items()), '', *(f'- {o}' for o in self.diagnosis)])
+    return '\n'.join([md_table(['',''], self.facts().items()), '', *(f'- {md_text(o)}' for o in self.diagnosis)])
 
 # %% ../nbs/09_report.ipynb #331d98c8
 @patch
+def __repr__(self:CifarInterpretation): return f'{len(self.targs):,} images of {len(self.vocab)} classes, {_of(int((self.decoded==self.targs).sum()), len(self.targs))} correct'
+
+@patch
 def _repr_markdown_(self:CifarInterpretation):
     t = self.tables(3)
-    pairs = ', '.join(f'{a} taken for {p} ({n})' for a,p,n in t['most_confused'])
+    pairs = md_text(', '.join(f'{a} taken for {p} ({n})' for a,p,n in t['most_confused']))
     return '\n'.join([f"**{t['images']:,} images** of {len(self.vocab)} classes", '', f"- accuracy {_pct(t['accuracy'])}, 95 % interval {_pct(t['low'])} to {_pct(t['high'])}",
                       f"- expected calibration error {_pct(t['ece'])}", f"- most often confused: {pairs or 'none'}"])
 
@@ -416,8 +423,8 @@ class Report:
     def __str__(self): return f'{self.path}'+(f' (without predictions and maps: {self.without})' if self.without else '')
     def __repr__(self): return f'Report({str(self)!r})'
     def _repr_markdown_(self):
-        without = f', without predictions and maps: {self.without}' if self.without else ''
-        return '\n'.join([f'**{self.path.parent.name}/{self.path.name}**, {self.path.stat().st_size/1e6:.1f} MB{without}', '', *(f'1. {o}' for o in self.sections), '',
+        without = md_text(f', without predictions and maps: {self.without}') if self.without else ''
+        return '\n'.join([f'**{md_text(self.path.parent.name)}/{md_text(self.path.name)}**, {self.path.stat().st_size/1e6:.1f} MB{without}', '', *(f'1. {o}' for o in self.sections), '',
                           f"Figures: {', '.join(f'`{o.name}`' for o in self.figures)}"])
 
 def _write(path, folder, html, figs):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from .errors import InputError, check_number
+from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
 from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
 from .shapes import shapes10
@@ -58,13 +59,12 @@ def _record(bench, rates, unit, ours, peers, limit, device, out, command, **more
 
 def speed_table(
     rec, # of one of the measures below
-) -> str: # Markdown
+) -> MarkdownTable: # a `str`
     "A measure as a table: medians, and how many times as fast ours is"
     ours = rec['ours']
     role = lambda k: 'ours' if k==ours else 'limit' if k==rec['limit'] else 'peer' if k in rec['times_peer'] else ''
     over = lambda k: '' if k==ours else format(ratio(rec['rounds'], ours, k), '.2f')
-    rows = [f'| {k} | {v:,.0f} | {over(k)} | {role(k)} |' for k,v in rec['median'].items()]
-    return '\n'.join([f"| what | {rec['unit']} | ours over it | |", '|---|---:|---:|---|', *rows])
+    return md_table(['what',rec['unit'],'ours over it',''], [(k, f'{v:,.0f}', over(k), role(k)) for k,v in rec['median'].items()], 'lrrl')
 
 # %% ../nbs/09_speed.ipynb #3ad8d4c3
 class _StockPolicy(Transform):

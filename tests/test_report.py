@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import numpy as np, pytest, torch
 from PIL import Image
 import cifar_fastai.interpret as interpret, cifar_fastai.report as report
+from browser import chromium
 from cifar_fastai.cli import cifar_report
 from cifar_fastai.errors import InputError
 from cifar_fastai.recipes import Recipe, train

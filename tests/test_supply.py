@@ -22,11 +22,11 @@ def test_constraints_fit_the_bounds():
         v = Version(next(iter(pins[norm(r.name)].specifier)).version)
         assert v in r.specifier, f'{r} leaves out {v}, with which the tests passed'
 
-brought = {'cv2': 'albumentations', 'fastcore': 'fastai', 'fastprogress': 'fastai', 'starlette': 'gradio'} # these names come with the requirement beside them, in the version it asks for
+brought = {'cv2': 'albumentations', 'fastcore': 'fastai', 'fastprogress': 'fastai', 'starlette': 'gradio', 'IPython': 'ipywidgets'} # these names come with the requirement beside them, in the version it asks for
 imported = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'pytorch_grad_cam': 'grad-cam'}
 
 def test_each_import_is_required():
-    required,found = {norm(o.name) for k in ('requirements','distributed_requirements','app_requirements') for o in lists[k]},set() # what is started in several processes has Accelerate, the app says that it needs gradio
+    required,found = {norm(o.name) for k in ('requirements','distributed_requirements','app_requirements','hub_requirements','widgets_requirements') for o in lists[k]},set() # what is started in several processes has Accelerate, the app, the Hub and the explorer say what they need
     for f in (root/'cifar_fastai').glob('*.py'):
         for o in ast.walk(ast.parse(f.read_text())):
             if isinstance(o, ast.Import): found |= {a.name.split('.')[0] for a in o.names}
@@ -50,7 +50,7 @@ def test_this_machine_is_not():
 
 script = """
 import sys; sys.path.insert(0, {tests!r})
-for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright'): sys.modules[extra] = None # as where only the requirements are installed
+for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright','ipywidgets','jupyterlab'): sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
 import cifar_fastai.batchwise # the room nearest to albumentations' import, which calls out unless told not to
 from cifar_fastai.all import *
