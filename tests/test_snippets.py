@@ -106,6 +106,8 @@ not_run = { # by the words a command begins with
     'nbdev-clean':                   'the same',
     'nbdev-docs':                    'it needs the quarto binary: test_site runs all before that',
     'python tools/badges.py':        'it writes into the working tree: test_badges runs it on a copy',
+    'cifar-app':                    'it serves until it is stopped: test_app starts it, and calls what it serves',
+    'python tools/app_picture.py':   'it writes into the working tree, by a browser',
     'python tests/fuzz_readers.py':  'ten minutes: test_fuzz runs it for seconds',
     'pip-audit':                     'it asks a service on the network',
 }
@@ -149,7 +151,7 @@ def cut_dir(source, tmp_path_factory):
 @pytest.mark.parametrize('doc,argv,line', [pytest.param(*o, marks=[pytest.mark.slow] if o[1] and any(h in words(o[1]) for h in heavy) else [], id=f'{o[0]}: {o[2]}'[:110]) for o in runs()])
 def test_command_is_run(doc, argv, line, data_dir, run_dir, cut_dir, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if argv is None:
+    if argv is None or argv[:1]==['app']:
         if line in ('python tools/readme.py','python tools/site.py'): # what they would write is compared with what is there
             assert subprocess.run([sys.executable, root/line.split()[1], '--check']).returncode==0
         else: assert any(line.startswith(o) for o in not_run), f'{line}: the tests do not know how to run it: teach it to test_snippets.py, or add it to `not_run` with the reason'
