@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['slow_methods', 'Explorer']
 
-# %% ../nbs/09_explore.ipynb #c75dedd5
+# %% ../nbs/09_explore.ipynb #e2562035
 import io
 from base64 import b64encode
 from contextlib import contextmanager
 from html import escape
 import numpy as np, matplotlib.pyplot as plt
 from PIL import Image
+from .errors import InputError, check_kind, check_number, one_of
 from fastai.vision.all import torch
 from fastcore.basics import patch
-from .errors import InputError, check_kind, check_number, one_of
 from .models import layer_sizes
 from .interpret import CifarInterpretation
 from .cam import _no_class, cam_methods, default_layer, default_method, draw_map, is_empty, overlay

@@ -16,7 +16,7 @@ def md_text(
     s, # shown as `str` gives it
 ) -> str: # one line
     "Text that Markdown shows as it is, in a table too"
-    return re.sub(r'(?<![^\W_])_|_(?![^\W_])', '&#95;', _one_line(str(s)).translate(_entities)).replace('](', ']&#40;')
+    return re.sub(r'(?<![^\W_])_|_(?![^\W_])', '&#95;', '\xa0'.join(map(_one_line, str(s).split('\xa0'))).translate(_entities)).replace('](', ']&#40;')
 
 def md_code(
     s, # shown as `str` gives it

@@ -11,6 +11,7 @@ from cifar_fastai.recipes import Recipe, train
 from cifar_fastai.report import make_report
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import Source, load_source
+from cifar_fastai.tables import md_text
 from browser import chromium, contrast
 
 every = ['recipe','data','machine','finder','history','diagnosis','confusion','classes','calibration','losses','maps_mistakes','maps_correct']
@@ -116,7 +117,7 @@ def test_images_that_are_gone(run, tmp_path):
     gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
     rep = make_report(gone, device='cpu')
     p = checked(rep, every[:6])
-    assert 'nowhere' in rep.without and rep.without in p.text and rep.without in str(rep) and f'without predictions and maps: {rep.without}' in rep._repr_markdown_()
+    assert 'nowhere' in rep.without and rep.without in p.text and rep.without in str(rep) and md_text(f'without predictions and maps: {rep.without}') in rep._repr_markdown_()
     assert {o.name for o in rep.figures}=={'lr_find.png','history.png','lr.png'}
     other = copy(run, tmp_path/'other', source=dict(fingerprint='0'*64))
     assert 'are not those of the run' in make_report(other, device='cpu').without
