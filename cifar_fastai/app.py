@@ -271,7 +271,7 @@ def make_app(
     app.queue(max_size=32, api_open=False)
     return app
 
-# %% ../nbs/09_app.ipynb #0692c56a
+# %% ../nbs/09_app.ipynb #bbe63b1d
 _css = '''
 .head h1{font-size:1.5rem;font-weight:600;margin:.2rem 0} .head p,.note p{margin:.2rem 0;overflow-wrap:anywhere}
 .warn{border-left:.3rem solid #d97706;padding:.2rem .8rem}
@@ -279,8 +279,8 @@ _css = '''
 #samples>label,#mistakes>label{position:static;display:inline-flex} #samples .grid-wrap,#mistakes .grid-wrap{min-height:0;max-height:none;height:auto;overflow:visible}
 #samples .grid-container{grid-template-columns:repeat(auto-fill,minmax(4.9rem,1fr));padding-top:0}
 #mistakes .grid-container{grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr));gap:.8rem;padding-top:0}
-#mistakes .thumbnail-item{aspect-ratio:auto;height:auto} #mistakes .thumbnail-item img{height:auto}
-#mistakes .caption-label{position:static;max-width:none;border:0;text-align:left;white-space:normal}
+.gallery-item .thumbnail-item{aspect-ratio:auto;height:auto} .gallery-item .thumbnail-item img{height:auto}
+.gallery-item .caption-label{position:static;max-width:none;border:0;padding:0 .3rem;text-align:left;white-space:normal}
 '''
 
 class _NothingFromElsewhere:
@@ -302,6 +302,7 @@ def _check_address(host, port):
             s.bind(where)
     except (OSError, UnicodeError) as e: raise InputError(f"{host or repr(host)}, port {port or 'any'}, cannot be listened on ({getattr(e, 'strerror', None) or e}): name another host or port") from None
 
+# %% ../nbs/09_app.ipynb #438fbac6
 def serve_app(
     app, # of `make_app`
     host:str='127.0.0.1', # address to listen on; this one is heard by this machine alone, 0.0.0.0 by all that reach it

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['model_card', 'push_run', 'pull_run']
 
-# %% ../nbs/09_hub.ipynb #d1934b8e
+# %% ../nbs/09_hub.ipynb #5e3f8f2a
 import json, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from .errors import InputError, _show, check_kind
 from .files import read_json, write_json
+from .tables import md_table, md_text
 from .report import RunFolder
 
-# %% ../nbs/09_hub.ipynb #8715ab55
+# %% ../nbs/09_hub.ipynb #38df9b18
 def _hub():
     "The library, or how to get it"
     try: import huggingface_hub
@@ -25,8 +26,6 @@ from cifar_fastai.all import *
 network = PictureClassifier.from_run(pull_run({repo!r}))
 explain('photo.jpg', network).show()
 ```'''
-
-_cell = lambda s: str(s).replace('|', '&#124;').replace('<', '&lt;').replace('\n', ' ')
 
 def model_card(
     run_dir, # a finished run folder
@@ -41,8 +40,8 @@ def model_card(
     data = hub.ModelCardData(license=license, library_name='cifar_fastai', pipeline_tag='image-classification', tags=['fastai','cifar','resnet','gradcam'], model_name=repo_id.split('/')[-1], eval_results=result)
     held = 'the test images, final epoch' if r.valid=='test' else f'{100*r.valid:g} % of the training images, held out'
     parts = [f"# {repo_id.split('/')[-1]}", f"A {r.arch} for {s['size']}x{s['size']} images of {len(s['vocab'])} classes, trained with `cifar_fastai`. Validated on {held}.",
-             '\n'.join(['| | |', '|---|---|', *(f'| {k} | {_cell(v)} |' for k,v in run.facts().items()), f"| classes | {_cell(', '.join(map(str, s['vocab'])))} |", f"| fingerprint of the data | `{s['fingerprint'][:16]}` |"]),
-             '## Use', _use.format(repo=repo_id), '## What the numbers say', '\n'.join(f'- {_cell(o)}' for o in run.diagnosis) or 'It was not validated.',
+             str(md_table(['',''], [*run.facts().items(), ('classes', ', '.join(map(str, s['vocab']))), ('fingerprint of the data', s['fingerprint'][:16])])),
+             '## Use', _use.format(repo=repo_id), '## What the numbers say', '\n'.join(f'- {md_text(o)}' for o in run.diagnosis) or 'It was not validated.',
              '## Limits', f"It knows these {len(s['vocab'])} classes alone: a picture of anything else gets probabilities too. `explain` says how much less evidence than usual there was, which marks some strangers and not all.",
              '## Recipe', f'```json\n{json.dumps({k: v for k,v in r._telling().items()}, indent=1, default=str)}\n```']
     return f'---\n{data.to_yaml()}\n---\n\n'+'\n\n'.join(parts)+'\n'

@@ -257,8 +257,7 @@ class Browser:
     def text(self, elem): return self.page.locator('#'+elem).inner_text()
     def shown(self, elem='map'):
         "Where the picture of an element comes from, and '' where there is none"
-        img = self.page.locator(f'#{elem} img').first
-        return img.get_attribute('src') if img.count() else ''
+        return self.page.evaluate("o => document.querySelector(o)?.getAttribute('src') ?? ''", f'#{elem} img')
     def until(self, f, what):
         "Wait for something to become true"
         for _ in range(300):
