@@ -209,13 +209,15 @@ def _effects_record(base, every, accs, secs, config, command):
 # %% ../nbs/09_bench.ipynb #6b89f709
 def effects_table(
     rec, # what `effects` gave, or its file
+    times:bool=True, # the time of each over the base's too? not where the runs shared their machine
 ) -> MarkdownTable: # a `str`
     "The effect of each change with its standard error"
     rec = _of_effects(rec)
     b = rec['rows']['base']
     rows = [(k, ', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is', len(r['acc']), f"{100*np.mean(r['acc']):.2f}",
              '' if k=='base' else f"{r['effect']:+.2f}"+(f" ± {r['se']:.2f}" if r['se'] is not None else ''), f"{np.mean(r['seconds'])/np.mean(b['seconds']):.2f}") for k,r in rec['rows'].items()]
-    return md_table(['variant','change','seeds','held-out accuracy, %','effect ± standard error, points','time over base'], rows, 'llrrrr')
+    n = 5+times
+    return md_table(['variant','change','seeds','held-out accuracy, %','effect ± standard error, points','time over base'][:n], [o[:n] for o in rows], 'llrrrr'[:n])
 
 def plot_effects(
     rec, # what `effects` gave, or its file

@@ -1,10 +1,11 @@
-"Make README.md from nbs/index.ipynb: `python tools/readme.py`, or `--check` to compare only. (`nbdev-readme` needs the quarto binary.)"
+"Make README.md from nbs/index.ipynb, and its picture from the saved outputs of the walkthrough: `python tools/readme.py`, or `--check` to compare only. (`nbdev-readme` needs the quarto binary.)"
 import os, re, sys
+from base64 import b64decode
 from pathlib import Path
 from fastcore.nbio import read_nb
 
 root = Path(__file__).resolve().parents[1]
-target = root/'README.md'
+target,picture = root/'README.md',root/'nbs/images/mistakes.png'
 
 def output(o):
     "Markdown of one output of a cell"
@@ -36,6 +37,14 @@ def readme():
     note = '<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook. -->'
     return '\n\n'.join([note, *filter(None, (cell(c).strip() for c in nb.cells))])+'\n'
 
+def drawn():
+    "The maps over five mistakes, as the walkthrough drew them"
+    c = next(c for c in read_nb(root/'nbs/tutorials/cifar10.ipynb').cells if ''.join(c.source).startswith('interp.plot_cam(wrong[:5], layer'))
+    return b64decode(''.join(c.outputs[0]['data']['image/png']))
+
 if __name__=='__main__':
-    if '--check' not in sys.argv: target.write_text(readme())
-    elif not target.exists() or target.read_text()!=readme(): sys.exit('README.md differs from nbs/index.ipynb: run `python tools/readme.py`')
+    made = {target: readme().encode(), picture: drawn()}
+    if '--check' not in sys.argv:
+        for f,data in made.items(): f.write_bytes(data)
+    for f,data in made.items():
+        if not f.exists() or f.read_bytes()!=data: sys.exit(f'{f.relative_to(root)} differs from what the notebooks hold: run `python tools/readme.py`')
