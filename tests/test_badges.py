@@ -15,7 +15,7 @@ def badges(d, *args):
 def project(tmp_path_factory):
     "The little of the project that the tool touches, without an address"
     d = tmp_path_factory.mktemp('badges')/'p'
-    for o in ('tools','nbs/tutorials'): shutil.copytree(root/o, d/o, ignore=shutil.ignore_patterns('__pycache__','.ipynb_checkpoints'))
+    for o in ('tools','nbs/tutorials','nbs/images'): shutil.copytree(root/o, d/o, ignore=shutil.ignore_patterns('__pycache__','.ipynb_checkpoints'))
     for o in ('pyproject.toml','_quarto.yml','README.md','nbs/index.ipynb','nbs/00_errors.ipynb','cifar_fastai/__init__.py','cifar_fastai/errors.py','cifar_fastai/_modidx.py'):
         (d/o).parent.mkdir(exist_ok=True); shutil.copy(root/o, d/o)
     (d/'nbs/results.md').symlink_to('../results/README.md')
