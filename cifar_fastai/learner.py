@@ -400,6 +400,8 @@ def find_lr(
     lrs,losses = lrs[num_it//10:n-5],losses[num_it//10:n-5]
     t = torch.tensor(lrs),torch.tensor(losses)
     res = LRSuggestions({k: float(f(*t, num_it)[0]) for k,f in _suggest.items()}, lrs, losses, chosen)
+    if chosen in ('least','minimum') and losses.argmin()<len(losses)//3:
+        raise InputError(f'the loss hardly fell in {num_it} steps: it is least at a rate of {res["least"]:.2g}, where nothing is learned yet; give more steps (num_it) or larger batches, or choose another suggestion')
     if plot: res.plot()
     return res
 
