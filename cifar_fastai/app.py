@@ -10,14 +10,14 @@ import atexit, os, shutil, socket, tempfile, threading
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from fastcore.basics import patch
 from fastcore.xml import B, Div, H1, P, to_xml
 from .errors import InputError, check_kind, check_number
 from .models import layer_sizes
 from .interpret import CifarInterpretation, run_learner
-from .cam import _no_class, cam_methods, default_layer, default_method, is_empty
-from .pictures import Explanation, PictureClassifier, fits, seen_box, unusual_from
+from .cam import _no_class, cam_methods, default_layer, default_method, is_empty, slow_methods
+from .pictures import Explanation, PictureClassifier, _say_empty, fits, seen_box, unusual_from
 from .report import RunFolder, _Maps, _bytes
 
 # %% ../nbs/09_app.ipynb #b6eea8af
@@ -82,17 +82,13 @@ def scored(self:RunViewer) -> CifarInterpretation:
             self.interp = CifarInterpretation.from_learner(self.learn, dl=self.learn.dls.test_dl([items[i] for i in idxs], with_labels=True, bs=256, num_workers=0))
         return self.interp
 
-def _say_empty(img):
-    w,h = img.size
-    ImageDraw.Draw(img).text((w/2, h/2), 'no positive\nevidence', fill='white', stroke_width=max(1, w//50), stroke_fill='black', anchor='mm', align='center', font=ImageFont.load_default(max(6, w/8)))
-
 def _strip(imgs, side=128):
     "Pictures of one size side by side, small ones enlarged pixel by pixel; None is a map without evidence, drawn as the first picture that says so"
     s = imgs[0].shape[0]*max(1, side//imgs[0].shape[0])
     res = Image.new('RGBA', (len(imgs)*(s+s//16)-s//16, s))
     for i,o in enumerate(imgs):
         tile = Image.fromarray(_bytes(imgs[0] if o is None else o)).resize((s,s), Image.Resampling.NEAREST)
-        if o is None: _say_empty(tile)
+        if o is None: _say_empty(tile, 50)
         res.paste(tile, (i*(s+s//16), 0))
     return res
 
@@ -134,13 +130,13 @@ def _said(e):
     return _note(*res, P(f'{tells} {e.how}.'))
 
 # %% ../nbs/09_app.ipynb #e5602655
-_slow,_drawn = ('ScoreCAM','AblationCAM'),('RandomCAM',)
+_drawn = ('RandomCAM',)
 _orders = [('largest loss','loss'), ('surest','confidence'), ('at random','random')]
 
 def _choices(view):
     "What can be chosen, as (label, value)"
-    methods = sorted(cam_methods, key=lambda o: (o in _drawn, o in _slow, o!=default_method)) # the default first, the slow ones later
-    label = lambda o: f'{o} (slow)' if o in _slow else f'{o} (weights drawn at random)' if o in _drawn else o
+    methods = sorted(cam_methods, key=lambda o: (o in _drawn, o in slow_methods, o!=default_method)) # the default first, the slow ones later
+    label = lambda o: f'{o} (slow)' if o in slow_methods else f'{o} (weights drawn at random)' if o in _drawn else o
     classes = [('predicted class','predicted'), *((c, c) for c in view.clf.vocab)]
     return dict(method=[(label(o), o) for o in methods], layer=[(f'{k} ({h}x{w})', k) for k,(h,w) in view.layers.items()], target=classes, minus=[('nothing',''), *classes], fit=[(f'{k}: {v}', k) for k,v in fits.items()])
 

@@ -9,7 +9,7 @@ __all__ = ['model_card', 'push_run', 'pull_run']
 import json, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from .errors import InputError, _show, check_kind
+from .errors import InputError, check_kind
 from .files import read_json, write_json
 from .tables import md_table, md_text
 from .report import RunFolder
@@ -38,12 +38,11 @@ def model_card(
     s,r,n = run.config['source'],run.recipe,run.validated
     result = [] if n is None else [hub.EvalResult(task_type='image-classification', dataset_type=str(s['name']), dataset_name=str(s['name']), metric_type='accuracy', metric_value=round(n[0]/n[1], 4))]
     data = hub.ModelCardData(license=license, library_name='cifar_fastai', pipeline_tag='image-classification', tags=['fastai','cifar','resnet','gradcam'], model_name=repo_id.split('/')[-1], eval_results=result)
-    held = 'the test images, final epoch' if r.valid=='test' else f'{100*r.valid:g} % of the training images, held out'
-    parts = [f"# {repo_id.split('/')[-1]}", f"A {r.arch} for {s['size']}x{s['size']} images of {len(s['vocab'])} classes, trained with `cifar_fastai`. Validated on {held}.",
-             str(md_table(['',''], [*run.facts().items(), ('classes', ', '.join(map(str, s['vocab']))), ('fingerprint of the data', s['fingerprint'][:16])])),
+    parts = [f"# {repo_id.split('/')[-1]}", f"A {r.arch} for {s['size']}x{s['size']} images of {len(s['vocab'])} classes, trained with `cifar_fastai`. Validated on {run.validated_on}{', final epoch' if r.valid=='test' else ''}.",
+             md_table(['',''], [*run.facts().items(), ('classes', ', '.join(map(str, s['vocab']))), ('fingerprint of the data', s['fingerprint'][:16])]),
              '## Use', _use.format(repo=repo_id), '## What the numbers say', '\n'.join(f'- {md_text(o)}' for o in run.diagnosis) or 'It was not validated.',
              '## Limits', f"It knows these {len(s['vocab'])} classes alone: a picture of anything else gets probabilities too. `explain` says how much less evidence than usual there was, which marks some strangers and not all.",
-             '## Recipe', f'```json\n{json.dumps({k: v for k,v in r._telling().items()}, indent=1, default=str)}\n```']
+             '## Recipe', f'```json\n{json.dumps(r._telling(), indent=1, default=str)}\n```']
     return f'---\n{data.to_yaml()}\n---\n\n'+'\n\n'.join(parts)+'\n'
 
 # %% ../nbs/09_hub.ipynb #ae1a8013

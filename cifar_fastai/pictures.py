@@ -14,7 +14,7 @@ import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, PngImagePlugin
 from sklearn.metrics import roc_auc_score
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
-from .tables import md_text
+from .tables import _md_names
 from fastai.vision.all import L, Learner, Normalize, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
@@ -65,9 +65,8 @@ class PictureClassifier:
 
     def __repr__(self): return f'PictureClassifier of {len(self.vocab)} classes ({", ".join(self.vocab)}), {self.size}x{self.size}'
     def _repr_markdown_(self):
-        names = ', '.join(self.vocab[:20])+(f' and {len(self.vocab)-20:,} more' if len(self.vocab)>20 else '')
         known = 'marks strangers by the energy of its test images' if self.energy is not None else 'cannot mark strangers: it has no energies of test images'
-        return '\n'.join([f'**{type(self.model).__name__}** for pictures, seen at {self.size}x{self.size}', '', f'- {len(self.vocab)} classes: {md_text(names)}', f'- {known}'])
+        return '\n'.join([f'**{type(self.model).__name__}** for pictures, seen at {self.size}x{self.size}', '', f'- {len(self.vocab)} classes: {_md_names(self.vocab)}', f'- {known}'])
 
 # %% ../nbs/08_pictures.ipynb #9a144223
 fits = {'crop': 'the largest square at the centre', 'squash': 'all of it, its sides made equal'}
@@ -150,6 +149,12 @@ def strangers_table(
             rows.append({'strangers': nm, 'pictures': len(b), 'signal': s, 'area under ROC': roc_auc_score(np.r_[np.zeros(len(a)), np.ones(len(b))], np.r_[a, b]), 'marked': float((b>np.quantile(a, unusual_from)).mean())})
     return pd.DataFrame(rows)
 
+# %% ../nbs/08_pictures.ipynb #6c3bd803
+def _say_empty(img, stroke=100):
+    "Write over a picture that its map is empty; the letters' outline is a `stroke`-th of its width"
+    w,h = img.size
+    ImageDraw.Draw(img).text((w/2, h/2), 'no positive\nevidence', fill='white', stroke_width=max(1, w//stroke), stroke_fill='black', anchor='mm', align='center', font=ImageFont.load_default(max(6, w/8)))
+
 # %% ../nbs/08_pictures.ipynb #bf10c11f
 class Explanation:
     "A picture, what it was taken for, and the map of what spoke for a class"
@@ -177,9 +182,7 @@ class Explanation:
         "The map over the picture; one that is empty says so"
         res = ImageEnhance.Brightness(self.picture).enhance(0.4)
         part = Image.fromarray(overlay(self.picture.crop(self.box), self.cam, None, self.minus is not None, alpha))
-        if is_empty(self.cam, self.minus is not None):
-            w,h = part.size
-            ImageDraw.Draw(part).text((w/2, h/2), 'no positive\nevidence', fill='white', stroke_width=max(1, w//100), stroke_fill='black', anchor='mm', align='center', font=ImageFont.load_default(max(6, w/8)))
+        if is_empty(self.cam, self.minus is not None): _say_empty(part)
         res.paste(part, self.box[:2])
         return res
 

@@ -59,6 +59,11 @@ class RunFolder:
         return diagnose(self.rows).lines if any('valid_acc' in r and 'train_acc' in r for r in self.rows) else []
 
     @property
+    def validated_on(self):
+        "What the run was validated on"
+        return 'the test images' if self.recipe.valid=='test' else f'{100*self.recipe.valid:g} % of the training images, held out'
+
+    @property
     def validated(self):
         "Correct answers and images of the last validation, or None"
         return next(((r['valid_correct'], r['valid_n']) for r in reversed(self.rows) if r.get('valid_n')), None)
@@ -146,11 +151,10 @@ def _each(ds):
     return f', {n.min():,} of each class' if n.min()==n.max() else f', {n.min():,} to {n.max():,} of a class'
 
 def _data_section(run, interp):
-    s,r = run.config['source'],run.recipe
+    s = run.config['source']
     each = [_each(o) for o in (interp.learn.dls.train_ds, interp.learn.dls.valid_ds)] if interp else ['','']
-    what = 'the test images' if r.valid=='test' else f'{100*r.valid:g} % of the training images, held out'
     vocab = [str(o) for o in s.get('vocab', ())]
-    return _section('data', 'Data', _list({'name': str(s.get('name')), 'training images': f"{s.get('n_train', 0):,}{each[0]}", 'validation images': f"{s.get('n_valid', 0):,}{each[1]}: {what}",
+    return _section('data', 'Data', _list({'name': str(s.get('name')), 'training images': f"{s.get('n_train', 0):,}{each[0]}", 'validation images': f"{s.get('n_valid', 0):,}{each[1]}: {run.validated_on}",
         'size': f"{s.get('size')}x{s.get('size')} pixels", f'{len(vocab)} classes': ', '.join(vocab), 'fingerprint': (Code(str(s.get('fingerprint'))),)}))
 
 def _machine_section(run):

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from fastcore.imports import in_notebook
 from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import InputError, _show, check_kind, check_number
-from .tables import md_code, md_text
+from .tables import _md_names, md_code, md_text
 from .files import data_home, write_atomic
 
 # %% ../nbs/01_sources.ipynb #016689b3
@@ -88,11 +88,10 @@ def _repr_markdown_(self:Source):
     parts = [self.y[~self.is_valid], self.y[self.is_valid], self.y]
     counts = [np.bincount(o, minlength=len(self.vocab)) for o in parts]
     each = [f'{c.min():,}' if c.min()==c.max() else f'{c.min():,} to {c.max():,}' for c in counts]
-    names = md_text(', '.join(self.vocab[:20])) + (f' and {len(self.vocab)-20:,} more' if len(self.vocab)>20 else '')
     return '\n'.join([f'**{md_text(self.name)}**, {self.size}x{self.size}' + (f', from {md_code(_short(self.path))}' if self.path else ''), '',
         '| | train | valid | all |', '|---|--:|--:|--:|',
         '| images | ' + ' | '.join(f'{len(o):,}' for o in parts) + ' |',
-        '| of each class | ' + ' | '.join(each) + ' |', '', f'{len(self.vocab)} classes: {names}'])
+        '| of each class | ' + ' | '.join(each) + ' |', '', f'{len(self.vocab)} classes: {_md_names(self.vocab)}'])
 
 # %% ../nbs/01_sources.ipynb #cef38976
 def _sha(*xs):

@@ -27,6 +27,10 @@ def md_code(
     return f'{fence} {s} {fence}' if '`' in s else f'`{s}`'
 
 # %% ../nbs/00_tables.ipynb #b083e6a9
+def _md_names(names, most=20):
+    "The first of many names as text, and how many more there are"
+    return md_text(', '.join(names[:most]))+(f' and {len(names)-most:,} more' if len(names)>most else '')
+
 class MarkdownTable(str):
     "Markdown that shows itself as a table where it is displayed"
     __repr__ = str.__str__
