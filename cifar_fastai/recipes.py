@@ -8,7 +8,7 @@ __all__ = ['recipes', 'Recipe', 'recipe_callbacks', 'make_recipe', 'get_recipe',
 
 # %% ../nbs/06_recipes.ipynb #3c02b2a1
 import json, re, time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 from .errors import InputError, _show, check_kind, check_number, one_of
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_atomic, write_json
+from .threads import torch_threads
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
 from .sources import Source, load_source
 from .augment import make_policy
@@ -468,14 +469,6 @@ def resume(
             return _fit(r, learn, config['lr'], path, cbs, tensorboard, checkpoint_every, last if last.exists() else None)
 
 # %% ../nbs/06_recipes.ipynb #6e50a1b3
-@contextmanager
-def _threads(n):
-    "Compute with `n` threads within: sums on a CPU depend on how many there are"
-    was = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(was)
-
 def rerun(
     run_dir, # folder of a run, finished or not
     new_dir=None, # folder for the new run, new or empty; by default a new one under `runs/`
@@ -489,7 +482,7 @@ def rerun(
     r,config = read_run(path)
     if config.get('earlier_sources'): raise InputError(f'the run in {path} went on with other images than it began with, so it cannot be repeated: train by its recipe')
     src,device = run_source(config, source),pick_device(config.get('device') if device is None else device)
-    with _threads(config.get('threads') if device.type=='cpu' and config.get('threads') else torch.get_num_threads()):
+    with torch_threads(config.get('threads') if device.type=='cpu' and config.get('threads') else torch.get_num_threads()):
         if diff:=_changed(config, device): print(f'not as before, so the last bits may differ: {diff}')
         new = _new_run(r, src, new_dir, device, workers, cbs, False, 1, config.get('loader', 'cpu'), config.get('compile', False), config.get('deterministic', False), config)
     old,now = (read_json(o/'model.json')['weights_sha256'] if (o/'model.json').exists() else None for o in (path, new))

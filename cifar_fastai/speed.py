@@ -14,6 +14,7 @@ import numpy as np, matplotlib.pyplot as plt
 from .errors import InputError, check_number
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
+from .threads import torch_threads
 from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
 from .shapes import shapes10
 from .sources import load_source
@@ -112,7 +113,6 @@ def loader_speed(
     "Augmented, normalised images a second, for one core: stock fastai, torchvision, the CPU path, the policy alone, the device path"
     check_number('bs', bs, low=1, whole=True); check_number('rounds', rounds, low=1, whole=True); check_number('n', n, low=bs, whole=True); check_number('workers', workers, low=0, whole=True)
     src,device = load_source(shapes10(n_train=n, n_test=10)),pick_device(device)
-    threads = torch.get_num_threads()
     def alone(aug):
         for o in src.x[:n]: aug(image=o)
         return n
@@ -127,10 +127,7 @@ def loader_speed(
     if workers: dls[f'CPU path, {workers} workers'] = ours('cpu', workers)
     todo = {k: partial(_drain, dl) for k,dl in dls.items()}
     todo.update({'policy alone': partial(alone, make_policy(policy)), 'albumentations alone': partial(alone, _stock_policy(policy)), 'batch policy alone': policy_alone})
-    try:
-        torch.set_num_threads(1)
-        rates = in_turns(todo, rounds)
-    finally: torch.set_num_threads(threads)
+    with torch_threads(1): rates = in_turns(todo, rounds)
     return _record('loader', rates, 'images/s', 'CPU path', ('stock fastai','torchvision'), 'policy alone', device, out, command, images=n, policy=policy, batch=bs)
 
 # %% ../nbs/09_speed.ipynb #6fc63f75
