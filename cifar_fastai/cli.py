@@ -313,7 +313,7 @@ def _measured(name, argv, args):
         from cifar_fastai import speed
         _out_file('--out', args.out)
         rec = getattr(speed, f'{name}_speed')(**vars(args), command=shlex.join(['cifar-bench', name, *argv]))
-        if name=='growth': print(speed.growth_table(rec))
+        if name in ('growth','goal'): print(getattr(speed, f'{name}_table')(rec))
         elif 'ours' in rec: print(speed.speed_table(rec))
         else: print('\n'.join(f'{v:8.2f} s  {k}' for k,v in rec['median'].items())+f"\nimport of the package over fastai's own: {rec['import_over_fastai']:.2f}")
         print(f'record: {args.out}')
@@ -346,6 +346,16 @@ def _bench_recipes(argv):
     _device(p)
     return _measured('recipes', argv, p.parse_args(argv))
 
+def _bench_goal(argv):
+    p = _Parser('cifar-bench goal', 'Measure the time and the energy that a recipe takes, and whether its final epoch reaches an accuracy.')
+    p.add_argument('recipe', nargs='?', default='speed94', metavar='NAME', help='recipe, by name or JSON file (default speed94)')
+    p.add_argument('--goal', type=float, default=0.94, metavar='X', help='accuracy, 0 to 1 (default 0.94)')
+    p.add_argument('--seeds', type=int, default=5, metavar='N', help='how many seeds (default 5)')
+    p.add_argument('--source', metavar='SRC', help='the images (default: CIFAR-10, see cifar-train --help)')
+    p.add_argument('--out', default='results/bench-goal.json', metavar='FILE', help='the record (default results/bench-goal.json)')
+    _device(p)
+    return _measured('goal', argv, p.parse_args(argv))
+
 def _bench_growth(argv):
     p = _Parser('cifar-bench growth', 'Show how speed and peak memory go with the number of images and with the size of a batch.')
     p.add_argument('--images', type=_sizes, default=(1000,10000,50000), metavar='N,N', help='numbers of training images (default 1000,10000,50000)')
@@ -361,7 +371,7 @@ def _bench_start(argv):
     p.add_argument('--source', default='shapes10', metavar='SRC', help='whose first batch (default shapes10)')
     return _measured('start', argv, p.parse_args(argv))
 
-benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'loader': _bench_loader, 'step': _bench_step, 'recipes': _bench_recipes, 'cam': _bench_cam, 'start': _bench_start, 'growth': _bench_growth, 'table': _bench_table}
+benches = {'accuracy': _bench_accuracy, 'effects': _bench_effects, 'explain': _bench_explain, 'loader': _bench_loader, 'step': _bench_step, 'recipes': _bench_recipes, 'cam': _bench_cam, 'start': _bench_start, 'growth': _bench_growth, 'goal': _bench_goal, 'table': _bench_table}
 
 def cifar_bench(
     argv=None, # the bench and its options; by default those of the command line

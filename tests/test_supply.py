@@ -50,7 +50,7 @@ def test_this_machine_is_not():
 
 script = """
 import sys; sys.path.insert(0, {tests!r})
-for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright','ipywidgets','jupyterlab'): sys.modules[extra] = None # as where only the requirements are installed
+for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright','ipywidgets','jupyterlab','pynvml'): sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
 import cifar_fastai.batchwise # the room nearest to albumentations' import, which calls out unless told not to
 from cifar_fastai.all import *
