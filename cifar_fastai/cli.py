@@ -346,6 +346,7 @@ def _bench_recipes(argv):
     _device(p)
     return _measured('recipes', argv, p.parse_args(argv))
 
+# %% ../nbs/10_cli.ipynb #bc6e3022
 def _bench_goal(argv):
     p = _Parser('cifar-bench goal', 'Measure the time and the energy that a recipe takes, and whether its final epoch reaches an accuracy.')
     p.add_argument('recipe', nargs='?', default='speed94', metavar='NAME', help='recipe, by name or JSON file (default speed94)')

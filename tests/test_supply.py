@@ -23,10 +23,10 @@ def test_constraints_fit_the_bounds():
         assert v in r.specifier, f'{r} leaves out {v}, with which the tests passed'
 
 brought = {'cv2': 'albumentations', 'fastcore': 'fastai', 'fastprogress': 'fastai', 'starlette': 'gradio', 'IPython': 'ipywidgets'} # these names come with the requirement beside them, in the version it asks for
-imported = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'pytorch_grad_cam': 'grad-cam'}
+imported = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'pytorch_grad_cam': 'grad-cam', 'pynvml': 'nvidia-ml-py'}
 
 def test_each_import_is_required():
-    required,found = {norm(o.name) for k in ('requirements','distributed_requirements','app_requirements','hub_requirements','widgets_requirements') for o in lists[k]},set() # what is started in several processes has Accelerate, the app, the Hub and the explorer say what they need
+    required,found = {norm(o.name) for k in ('requirements','distributed_requirements','app_requirements','hub_requirements','widgets_requirements','energy_requirements') for o in lists[k]},set() # what is started in several processes has Accelerate, the app, the Hub, the explorer and the measure of energy say what they need
     for f in (root/'cifar_fastai').glob('*.py'):
         for o in ast.walk(ast.parse(f.read_text())):
             if isinstance(o, ast.Import): found |= {a.name.split('.')[0] for a in o.names}
