@@ -97,7 +97,7 @@ def pull_run(
     revision:str=None, # branch, tag or commit; by default the newest
     token:str=None, # for private ones; by default that of `hf auth login`
 ) -> Path: # the folder, in the Hub's cache
-    "The run folder of a network on the Hub, for `PictureClassifier.from_run`; raises `InputError` where there is none"
+    "The run folder of a network on the Hub, for `PictureClassifier`; raises `InputError` where there is none"
     check_kind('repo_id', repo_id, str, 'owner/name')
     with _plain_words(repo_id): path = Path(_hub().HfApi(token=token).snapshot_download(repo_id, revision=revision, allow_patterns=[*_travels, 'config.json', 'README.md']))
     lacking = [o for o in ('model.safetensors','model.json') if not (path/o).exists()]
