@@ -26,6 +26,7 @@ from .models import resnet18
 from .learner import cifar_learner, environment, pick_precision, schedules
 from .recipes import get_recipe, recipe_callbacks, recipe_learner
 from .cam import cam_maps, cam_methods, find_layer
+from .bench import mean_std
 import albumentations as A
 
 # %% ../nbs/09_speed.ipynb #d3e459aa
@@ -216,6 +217,11 @@ def start_speed(
     return rec
 
 # %% ../nbs/09_speed.ipynb #7cf96be5
+def _fit(learn, r, *cbs):
+    "Fit as the recipe says, in silence, until the device is through"
+    with learn.no_bar(), learn.no_logging(): schedules[r.sched](learn, r.epochs, learn.lr, cbs=[*cbs, *recipe_callbacks(r)], **r.sched_kw)
+    _wait(learn.dls.device)
+
 def recipes_speed(
     names=('quick','plain5'), # recipes, by name; the first is ours
     n_batches:int=2, # in an epoch
@@ -234,8 +240,7 @@ def recipes_speed(
         n = n_batches*r.bs
         learn = recipe_learner(r, shapes10(n_train=n, n_test=10), device)
         def fit():
-            with learn.no_bar(), learn.no_logging(): schedules[r.sched](learn, r.epochs, learn.lr, cbs=[_NoValid(), *recipe_callbacks(r)], **r.sched_kw)
-            _wait(device)
+            _fit(learn, r, _NoValid())
             return n*r.epochs
         return fit
     rates = in_turns({k: run(k) for k in names}, rounds)
@@ -258,8 +263,7 @@ def _fit_once(r, src, device):
     learn = recipe_learner(r, src, device)
     _wait(learn.dls.device)
     start = time.perf_counter()
-    with learn.no_bar(), learn.no_logging(): schedules[r.sched](learn, r.epochs, learn.lr, cbs=recipe_callbacks(r), **r.sched_kw)
-    _wait(learn.dls.device)
+    _fit(learn, r)
     return learn,time.perf_counter()-start
 
 # %% ../nbs/09_speed.ipynb #c6676f05
@@ -294,9 +298,11 @@ def goal_table(
     rec, # of `goal_speed`
 ) -> MarkdownTable: # a `str`
     "What `goal_speed` found: means and standard deviations over the seeds"
-    def col(k, by=1, dp=2):
+    def col(k, by=1):
         xs = [o[k]*by for o in rec['rows'] if o[k] is not None]
-        return '' if not xs else f'{np.mean(xs):.{dp}f}'+(f' ± {np.std(xs, ddof=1):.{dp}f}' if len(xs)>1 else '')
+        if not xs: return ''
+        m,s,_ = mean_std(xs)
+        return f'{m:.2f}'+('' if s is None else f' ± {s:.2f}')
     n = sum(o['reached'] for o in rec['rows'])
     return md_table(['recipe','epochs','accuracy, %',f"seeds at {100*rec['goal']:g} % or above",'seconds','kJ'],
                     [(rec['recipe']['name'], rec['recipe']['epochs'], col('acc', 100), f"{n} of {len(rec['rows'])}", col('seconds'), col('joules', 1e-3) or rec['energy'])], 'lrrrrr')
