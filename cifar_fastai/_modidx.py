@@ -743,6 +743,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cifar_fastai.sources._remarks': ('sources.html#_remarks', 'cifar_fastai/sources.py'),
                                       'cifar_fastai.sources._rgb8': ('sources.html#_rgb8', 'cifar_fastai/sources.py'),
                                       'cifar_fastai.sources._save_cache': ('sources.html#_save_cache', 'cifar_fastai/sources.py'),
+                                      'cifar_fastai.sources._scan': ('sources.html#_scan', 'cifar_fastai/sources.py'),
                                       'cifar_fastai.sources._sha': ('sources.html#_sha', 'cifar_fastai/sources.py'),
                                       'cifar_fastai.sources._short': ('sources.html#_short', 'cifar_fastai/sources.py'),
                                       'cifar_fastai.sources._splits': ('sources.html#_splits', 'cifar_fastai/sources.py'),

@@ -6,7 +6,7 @@
 __all__ = ['cifar10_vocab', 'Source', 'open_image', 'fit_image', 'load_source']
 
 # %% ../nbs/01_sources.ipynb #d810ce88
-import gzip, hashlib, io, json, os, pickletools, re, stat, sys, tarfile, time, warnings, zlib
+import gzip, hashlib, io, json, marshal, os, pickletools, re, stat, sys, tarfile, time, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -221,13 +221,21 @@ def _stat(o):
     except OSError: return 0,0,0
     return s.st_size,s.st_mtime_ns,s.st_ctime_ns
 
+def _scan(folder):
+    "Entries of `folder`, by its descriptor where the system can: `stat` is then spared the way to each"
+    fd = os.open(folder, os.O_RDONLY) if os.scandir in os.supports_fd else None
+    try:
+        with os.scandir(folder if fd is None else fd) as entries: yield from entries
+    finally:
+        if fd is not None: os.close(fd)
+
 def _list(path):
     "Image files of each (split number, class) of `path`: `{(0,'cat'): [('train/cat/1.png', size, mtime, ctime), ...]}`"
     files = {}
     for split,d in enumerate(_splits(path)[:2]):
         for c,folder in _folders(path/d).items():
             pre = os.path.join(d, c, '')
-            files[split,c] = [(pre+o.name, *_stat(o)) for o in os.scandir(folder)
+            files[split,c] = [(pre+o.name, *_stat(o)) for o in _scan(folder)
                 if o.name[0]!='.' and o.name.rpartition('.')[2].lower() in _endings and not o.is_dir()]
     return files
 
@@ -557,7 +565,7 @@ def _raw(path, size, skip_bad, check_md5, cache, say):
         listed = ([(o.name, *_stat(o)) for o in ([official] if official.is_file() else map(official.joinpath, _batch_names))] + [check_md5] if official
             else sorted((s,c,sorted(fs)) for (s,c),fs in files.items()))
     except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; give a folder or an archive that you may read') from None
-    sig,f,raw = _sha('1', repr(listed)), _cache_file(official or path, size), None
+    sig,f,raw = hashlib.sha256(marshal.dumps(['2', listed], 2)).hexdigest(), _cache_file(official or path, size), None # `repr` takes four times as long
     if cache:
         try: raw = _load_cache(f, sig)
         except (ValueError, KeyError, TypeError, OSError, EOFError, RecursionError): say(f'the copy kept in {_short(f)} is damaged: decoding again')
