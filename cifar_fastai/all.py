@@ -4,6 +4,7 @@ from cifar_fastai.errors import *
 from cifar_fastai.tables import *
 from cifar_fastai.files import *
 from cifar_fastai.threads import *
+from cifar_fastai.memory import *
 from cifar_fastai.shapes import *
 from cifar_fastai.sources import *
 from cifar_fastai.augment import *

@@ -18,6 +18,7 @@ import numpy as np, matplotlib.pyplot as plt
 from . import __version__
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_atomic, write_json
+from .memory import KeepMemory
 from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load, save
@@ -300,7 +301,8 @@ def cifar_learner(
     if lr is not None: kwargs['lr'] = check_number('lr', lr, above=0)
     if wd is not None: kwargs['wd'] = check_number('wd', wd, low=0)
     amp = [] if precision=='fp32' else [DevicePrecision(precision)]
-    learn = Learner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *amp, *L(cbs)], **kwargs)
+    kept = [KeepMemory()] if device.type=='cpu' else []
+    learn = Learner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
     if not (IN_NOTEBOOK or sys.stdout.isatty()): learn.remove_cb(ProgressCallback)
     return learn
 

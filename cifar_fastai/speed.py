@@ -16,6 +16,7 @@ from .errors import InputError, check_number
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
 from .threads import torch_threads
+from .memory import keep_memory
 from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
 from .shapes import shapes10
 from .sources import load_source
@@ -133,18 +134,20 @@ def loader_speed(
     return _record('loader', rates, 'images/s', 'CPU path', ('stock fastai','torchvision'), 'policy alone', device, out, command, images=n, policy=policy, batch=bs)
 
 # %% ../nbs/09_speed.ipynb #6fc63f75
-def _bare(model, xs, ys, precision, channels_last, lr, wd):
+def _bare(model, xs, ys, precision, channels_last, lr, wd, keep):
     "A plain loop over batches that are there already"
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=wd)
     kind,amp = xs[0].device.type,dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision)
     scaler = torch.amp.GradScaler(kind, enabled=precision=='fp16')
     def run():
         model.train()
+        keep_memory(keep)
         for x,y in zip(xs, ys):
             if channels_last: x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(kind, amp, enabled=amp is not None): loss = F.cross_entropy(model(x), y)
             scaler.scale(loss).backward(); scaler.step(opt); scaler.update(); opt.zero_grad()
         _wait(xs[0].device)
+        keep_memory(False)
         return sum(map(len, xs))
     return run
 
@@ -186,8 +189,10 @@ def step_speed(
         more,start = {'learner, compiled': partial(fit, learner(True))},time.perf_counter()
         more['learner, compiled']()
         cold = time.perf_counter()-start
-    todo = {'learner': partial(fit, learner(False)), **more, 'bare loop': _bare(net(True), xs, ys, precision, True, 0.01, 5e-4), 'float32, channels-first': _bare(net(False), [x.contiguous() for x in xs], ys, 'fp32', False, 0.01, 5e-4)}
-    return _record('step', in_turns(todo, rounds), 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, **(dict(first_round_compiled_s=cold) if compile else {}))
+    todo = {'learner': partial(fit, learner(False)), **more, 'bare loop': _bare(net(True), xs, ys, precision, True, 0.01, 5e-4, device.type=='cpu'),
+        'float32, channels-first': _bare(net(False), [x.contiguous() for x in xs], ys, 'fp32', False, 0.01, 5e-4, False)}
+    return _record('step', in_turns(todo, rounds), 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, memory_kept=device.type=='cpu' and keep_memory(False),
+        **(dict(first_round_compiled_s=cold) if compile else {}))
 
 # %% ../nbs/09_speed.ipynb #a1e951fe
 def start_speed(
