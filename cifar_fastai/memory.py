@@ -36,6 +36,6 @@ def keep_memory(
 
 # %% ../nbs/00_memory.ipynb #6671c2f9
 class KeepMemory(Callback):
-    "Keep what a step on a CPU frees for the next one, while a fit goes on"
+    "Keep what a step on a CPU frees for the next one, while a fit goes on, or one of the validations that fastai tells of as a fit"
     def before_fit(self): keep_memory()
     def after_fit(self): keep_memory(False)
