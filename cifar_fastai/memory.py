@@ -15,7 +15,8 @@ _trim_threshold,_mmap_threshold,_mmap_max = -1,-3,-4 # as <malloc.h> numbers the
 _most_adapted = 32*2**20 # bytes; where glibc's own threshold ends after large arrays
 
 def _glibc():
-    "The C library, if it is glibc and nobody has told it by a variable how to allocate"
+    "The C library, if it is glibc and no variable says how to allocate, or to leave it alone"
+    if os.getenv('CIFAR_FASTAI_KEEP_MEMORY')=='0': return
     if any(o.startswith('MALLOC_') for o in os.environ) or 'glibc.malloc' in os.getenv('GLIBC_TUNABLES', ''): return
     try: lib = ctypes.CDLL(None)
     except (TypeError, OSError): return # no such thing on Windows
@@ -23,7 +24,7 @@ def _glibc():
 
 def keep_memory(
     keep:bool=True, # keep what is freed, or give back what is free, and go on as glibc does by itself?
-) -> bool: # whether it could: False without glibc, or where a variable such as `MALLOC_MMAP_MAX_` says how to allocate
+) -> bool: # whether it could: False without glibc, with `CIFAR_FASTAI_KEEP_MEMORY=0`, or where a variable such as `MALLOC_MMAP_MAX_` says how to allocate
     "Keep freed memory in this process for whatever asks next (see mallopt(3)), until told otherwise"
     check_kind('keep', keep, bool, 'True or False')
     if not (lib := _glibc()): return False
