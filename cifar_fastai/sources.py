@@ -95,10 +95,10 @@ def _repr_markdown_(self:Source):
 
 # %% ../nbs/01_sources.ipynb #cef38976
 def _sha(*xs):
-    "sha256 of arrays and strings, each with its length"
+    "sha256 of arrays, strings and bytes, each with its length"
     h = hashlib.sha256()
     for o in xs:
-        b = o.encode() if isinstance(o, str) else np.ascontiguousarray(o)
+        b = o.encode() if isinstance(o, str) else o if isinstance(o, bytes) else np.ascontiguousarray(o)
         h.update(f'{getattr(b,"nbytes",len(b))} '.encode())
         h.update(b)
     return h.hexdigest()
@@ -565,7 +565,7 @@ def _raw(path, size, skip_bad, check_md5, cache, say):
         listed = ([(o.name, *_stat(o)) for o in ([official] if official.is_file() else map(official.joinpath, _batch_names))] + [check_md5] if official
             else sorted((s,c,sorted(fs)) for (s,c),fs in files.items()))
     except OSError as e: raise InputError(f'cannot list {_short(e.filename or path)}: {_why(e)}; give a folder or an archive that you may read') from None
-    sig,f,raw = hashlib.sha256(marshal.dumps(['2', listed], 2)).hexdigest(), _cache_file(official or path, size), None # `repr` takes four times as long
+    sig,f,raw = _sha('2', marshal.dumps(listed, 2)), _cache_file(official or path, size), None # `repr` takes four times as long
     if cache:
         try: raw = _load_cache(f, sig)
         except (ValueError, KeyError, TypeError, OSError, EOFError, RecursionError): say(f'the copy kept in {_short(f)} is damaged: decoding again')

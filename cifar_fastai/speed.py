@@ -141,13 +141,13 @@ def _bare(model, xs, ys, precision, channels_last, lr, wd, keep):
     scaler = torch.amp.GradScaler(kind, enabled=precision=='fp16')
     def run():
         model.train()
-        keep_memory(keep)
+        if keep: keep_memory()
         for x,y in zip(xs, ys):
             if channels_last: x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(kind, amp, enabled=amp is not None): loss = F.cross_entropy(model(x), y)
             scaler.scale(loss).backward(); scaler.step(opt); scaler.update(); opt.zero_grad()
         _wait(xs[0].device)
-        keep_memory(False)
+        if keep: keep_memory(False)
         return sum(map(len, xs))
     return run
 
