@@ -7,6 +7,7 @@ __all__ = ['BatchPolicy']
 
 # %% ../nbs/02_batchwise.ipynb #f28c1430
 import math
+from functools import lru_cache
 from .errors import InputError
 from fastai.vision.all import F, torch
 from .augment import cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
@@ -16,6 +17,13 @@ import cv2
 # %% ../nbs/02_batchwise.ipynb #5f16d80b
 def _uniform(n, low, high, g): return low+(high-low)*torch.rand(n, device=g.device, generator=g)
 def _whole(n, count, g): return torch.randint(count, (n,), device=g.device, generator=g)
+
+@lru_cache(maxsize=64)
+def _colour(fill, device, dtype):
+    "A colour on the device, brought there once: a batch that brings its own would wait for all that the device still has to do"
+    return torch.tensor(fill, device=device, dtype=dtype)
+
+def _key(fill): return tuple(fill) if isinstance(fill, (tuple,list)) else fill
 
 def _outside(i, size, mode):
     "Indices within 0 to `size`-1 for those that may lie outside, and which of them are border to be filled"
@@ -39,18 +47,18 @@ class _Flip:
 
 class _Cutout:
     "`CoarseDropout` with one hole"
-    def __init__(self, t): self.p,self.h,self.w,self.fill = t.p,t.hole_height_range[0],t.hole_width_range[0],t.fill
+    def __init__(self, t): self.p,self.h,self.w,self.fill = t.p,t.hole_height_range[0],t.hole_width_range[0],_key(t.fill)
     def draw(self, n, size, g): return dict(top=_whole(n, size-self.h+1, g), left=_whole(n, size-self.w+1, g), cut=torch.rand(n, device=g.device, generator=g)<self.p)
     def apply(self, x, top, left, cut):
         i,j = (torch.arange(k, device=x.device)[None] for k in x.shape[1:3])
         rows,cols = (i>=top[:,None])&(i<top[:,None]+self.h),(j>=left[:,None])&(j<left[:,None]+self.w)
-        return torch.where((cut[:,None,None]&rows[:,:,None]&cols[:,None,:])[...,None], torch.as_tensor(self.fill, device=x.device).to(torch.uint8), x)
+        return torch.where((cut[:,None,None]&rows[:,:,None]&cols[:,None,:])[...,None], _colour(self.fill, x.device, torch.uint8), x)
 
 # %% ../nbs/02_batchwise.ipynb #6635f45c
 class _Affine:
     "`Affine` and `Rotate`, filled with a colour"
     def __init__(self, t):
-        self.p,self.fill,rot = t.p,t.fill,isinstance(t, A.Rotate)
+        self.p,self.fill,rot = t.p,_key(t.fill),isinstance(t, A.Rotate)
         self.angle = t.limit if rot else t.rotate
         self.scale,self.shift = ({}, {}) if rot else (t.scale, t.translate_percent or {})
     def draw(self, n, size, g):
@@ -65,7 +73,7 @@ class _Affine:
         u,v = u[None]-tx[:,None,None],v[None]-ty[:,None,None]
         c,s = (o[:,None,None] for o in (angle.cos(), angle.sin()))
         px,py = (c*u-s*v)/sx[:,None,None],(s*u+c*v)/sy[:,None,None] # where each pixel comes from, about the centre
-        fill = torch.as_tensor(self.fill, device=x.device, dtype=torch.float32).expand(3).view(1,3,1,1)
+        fill = _colour(self.fill, x.device, torch.float32).expand(3).view(1,3,1,1)
         res = F.grid_sample(x.permute(0,3,1,2).float()-fill, torch.stack([px/(w/2), py/(h/2)], -1), padding_mode='zeros', align_corners=False)+fill
         return torch.where(moved[:,None,None,None], res.round().clamp(0, 255).to(torch.uint8).permute(0,2,3,1), x)
 

@@ -195,7 +195,7 @@ def _device_batch(self:CifarDL, i, samps, x, idxs, ys, policy):
     xb = x[idxs[at]]
     if policy is not None: xb = policy(xb, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i))
     turned = self._turned(samps)
-    if turned.any(): xb = torch.where(torch.from_numpy(turned).to(self.device)[:,None,None,None], xb.flip(2), xb)
+    if turned.any(): xb = torch.where(torch.from_numpy(turned).to(self.device, non_blocking=True)[:,None,None,None], xb.flip(2), xb)
     return TensorImage(xb.permute(0,3,1,2)),TensorCategory(ys[at])
 
 # %% ../nbs/03_data.ipynb #5a3a2338

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
-           'energy', 'History', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr', 'linear_cycle',
-           'plot_history', 'plot_lr', 'RunError', 'FiniteLoss', 'plain_words', 'save_network', 'load_network',
-           'environment', 'writing_to', 'run_lock', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
+           'energy', 'History', 'Progress', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr',
+           'linear_cycle', 'plot_history', 'plot_lr', 'RunError', 'FiniteLoss', 'plain_words', 'save_network',
+           'load_network', 'environment', 'writing_to', 'run_lock', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
            'same_each_time', 'stoppable']
 
 # %% ../nbs/05_learner.ipynb #ca0cc0a5
-import copy, csv, errno, hashlib, io, json, os, platform, random, re, signal, socket, sys, tempfile, threading, time
+import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, signal, socket, sys, tempfile, threading, time
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -82,6 +82,11 @@ opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov
             adam =(partial(TorchOpt, opt=torch.optim.Adam),  dict(lr=1e-3, wd=0.)),
             adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)),
             muon =(partial(TorchOpt, opt=Muon),              dict(lr=0.05, wd=5e-4)))
+
+def _fused(opt, device):
+    "`opt` with one operation for all weights, where the device is a GPU, PyTorch has such an operation and nobody chose otherwise"
+    known = inspect.signature(opt.keywords['opt']).parameters
+    return partial(opt, fused=True) if device.type=='cuda' and 'fused' in known and not {'fused','foreach','differentiable'}&{*opt.keywords} else opt
 
 # %% ../nbs/05_learner.ipynb #cd8ba19e
 def _fmt(row):
@@ -212,6 +217,14 @@ def after_pred(self:History):
     if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to tell: give a loader with labels (with_labels=True), or ask for predictions alone')
     if getattr(self.pred, 'ndim', 0)==2 and hasattr(self.dls, 'vocab') and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
 
+# %% ../nbs/05_learner.ipynb #15b18ef8
+class Progress(ProgressCallback):
+    "fastai's progress bar, which asks for the loss only when it is drawn"
+    def after_batch(self):
+        drawn = self.pbar.last_v
+        self.pbar.update(self.iter+1)
+        if self.pbar.last_v!=drawn and hasattr(self, 'smooth_loss'): self.pbar.comment = f'{self.smooth_loss.item():.4f}'
+
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def _made(dls):
     "Where batches are made, if that is worth a word"
@@ -287,7 +300,7 @@ def cifar_learner(
     model = _network(arch, dls, model_kw)
     if start:
         items = L(dls.train_ds.items)[:2000]
-        start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0, device='cpu').one_batch()[0].as_subclass(torch.Tensor))
+        start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
     if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
@@ -295,7 +308,7 @@ def cifar_learner(
     if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     if isinstance(opt, str):
         opt,hps = opts[one_of('optimiser', opt, opts)]
-        opt = _with_options(opt, opt_kw)
+        opt = _fused(_with_options(opt, opt_kw), device)
         lr,wd = hps['lr'] if lr is None else lr, hps['wd'] if wd is None else wd
         kwargs.setdefault('splitter', decay_groups)
     if lr is not None: kwargs['lr'] = check_number('lr', lr, above=0)
@@ -303,7 +316,8 @@ def cifar_learner(
     amp = [] if precision=='fp32' else [DevicePrecision(precision)]
     kept = [KeepMemory()] if device.type=='cpu' else []
     learn = Learner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
-    if not (IN_NOTEBOOK or sys.stdout.isatty()): learn.remove_cb(ProgressCallback)
+    learn.remove_cb(ProgressCallback)
+    if IN_NOTEBOOK or sys.stdout.isatty(): learn.add_cb(Progress())
     return learn
 
 # %% ../nbs/05_learner.ipynb #299c13d2

@@ -7,9 +7,10 @@ __all__ = ['inits', 'ttas', 'whiten_stem', 'dirac_convs', 'zero_gamma', 'start_f
            'ProgressiveSize', 'EMA', 'LookaheadCallback', 'Penalty', 'ValidEvery', 'TTA']
 
 # %% ../nbs/04_tricks.ipynb #6f60dc9e
+import copy
+from collections import defaultdict
 from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from fastai.vision.all import Callback, CancelValidException, F, get_model, nn, torch
-from torch.optim.swa_utils import AveragedModel
 from .models import BasicBlock, ResNet
 
 # %% ../nbs/04_tricks.ipynb #8286fb94
@@ -59,20 +60,22 @@ def start_from(
 
 # %% ../nbs/04_tricks.ipynb #e7ae91d3
 def orthogonal(
-    g:torch.Tensor, # matrix
+    g:torch.Tensor, # matrix, or a stack of matrices
     steps:int=5, # of the Newton-Schulz iteration
 ) -> torch.Tensor: # same shape; singular values about 0.7 to 1.2
-    "A matrix with the singular vectors of `g` and (nearly) equal singular values"
+    "A matrix with the singular vectors of `g` and (nearly) equal singular values; of a stack, each"
     a,b,c = 3.4445,-4.7750,2.0315
-    x = g.float()/(g.norm()+1e-7)
-    if tall:=len(x)>x.shape[1]: x = x.T
-    s,p = x@x.T,torch.eye(len(x), device=x.device)
+    x = g.float().reshape(-1, *g.shape[-2:])
+    x = x/(x.flatten(1).norm(dim=1)+1e-7)[:,None,None]
+    if tall:=x.shape[1]>x.shape[2]: x = x.mT
+    s,p = x.bmm(x.mT),None
     for i in range(steps):
-        q = torch.addmm(s, s, s, beta=b, alpha=c)
-        q.diagonal().add_(a)
-        p = q@p
-        if i<steps-1: s = q@s@q
-    return (p@x if not tall else (p@x).T).to(g)
+        q = torch.baddbmm(s, s, s, beta=b, alpha=c)
+        q.diagonal(dim1=1, dim2=2).add_(a)
+        p = q if p is None else q.bmm(p)
+        if i<steps-1: s = q.bmm(s).bmm(q)
+    x = p.bmm(x)
+    return (x.mT if tall else x).reshape(g.shape).to(g)
 
 # %% ../nbs/04_tricks.ipynb #3cbaf64b
 class Muon(torch.optim.Optimizer):
@@ -92,22 +95,25 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for g in self.param_groups:
+            kinds = defaultdict(list) # of one shape, together: the many small steps of the iteration are what a GPU is slow at
             for p in g['params']:
                 if p.grad is None: continue
                 if not self.state[p]: self.state[p]['momentum_buffer'] = torch.zeros_like(p)
-                buf,kernel = self.state[p]['momentum_buffer'],p.ndim==4 and p.shape[1]>3
-                (self._kernel if kernel else self._sgd)(p, p.grad, buf, g)
+                kinds[(len(p), p[0].numel()) if p.ndim==4 and p.shape[1]>3 else None].append((p, p.grad, self.state[p]['momentum_buffer']))
+            for shape,ps in kinds.items(): (self._kernels if shape else self._sgd)(*map(list, zip(*ps)), g)
 
-    def _sgd(self, p, grad, buf, g):
-        grad = grad.add(p, alpha=g['weight_decay'])
-        buf.mul_(g['momentum']).add_(grad)
-        p.add_(grad.add(buf, alpha=g['momentum']), alpha=-g['lr'])
+    def _sgd(self, ps, grads, bufs, g):
+        grads = torch._foreach_add(grads, ps, alpha=g['weight_decay'])
+        torch._foreach_add_(ps, self._nesterov(grads, bufs, g['momentum']), alpha=-g['lr'])
 
-    def _kernel(self, p, grad, buf, g):
-        lr,m = g['lr']*g['ratio'],g['muon_momentum']
-        buf.mul_(m).add_(grad)
-        u = orthogonal(grad.add(buf, alpha=m).flatten(1))
-        p.mul_(len(p)**0.5/(p.norm()+1e-7)).add_(u.view_as(p), alpha=-lr)
+    def _kernels(self, ps, grads, bufs, g):
+        u = orthogonal(torch.stack([o.flatten(1) for o in self._nesterov(grads, bufs, g['muon_momentum'])]))
+        for p,o,n in zip(ps, u, torch._foreach_norm(ps)): p.mul_(len(p)**0.5/(n+1e-7)).add_(o.view_as(p), alpha=-g['lr']*g['ratio'])
+
+    def _nesterov(self, grads, bufs, m):
+        torch._foreach_mul_(bufs, m)
+        torch._foreach_add_(bufs, grads)
+        return torch._foreach_add(grads, bufs, alpha=m)
 
 # %% ../nbs/04_tricks.ipynb #39af13e8
 class AlternatingFlip(Callback):
@@ -140,21 +146,22 @@ class EMA(Callback):
         decay:float=0.99, # share of the old average kept at each step, 0 < decay < 1
     ): self.decay = check_number('decay', decay, above=0, below=1)
 
-    def _average(self, avg, new, _):
-        if not avg[0].is_floating_point(): return torch._foreach_copy_(avg, new)
-        torch._foreach_lerp_(avg, new, 1-min(self.decay, (1+self.n)/(10+self.n)))
-
-    def before_fit(self): self.avg,self.live,self.n = AveragedModel(self.learn.model, multi_avg_fn=self._average, use_buffers=True),None,0
+    def before_fit(self): self.avg,self.live,self.n = copy.deepcopy(self.learn.model),None,0
     def after_step(self):
-        self.avg.update_parameters(self.learn.model)
+        w = 1-min(self.decay, (1+self.n)/(10+self.n)) if self.n else 1. # the first step's weights as they are
+        kinds = defaultdict(list)
+        for a,b in zip(*([*m.parameters(), *m.buffers()] for m in (self.avg, self.learn.model))): kinds[a.is_floating_point()].append((a.detach(), b.detach()))
+        for floats,pairs in kinds.items():
+            avg,new = map(list, zip(*pairs))
+            torch._foreach_lerp_(avg, new, w) if floats else torch._foreach_copy_(avg, new)
         self.n += 1
 
-    def before_validate(self): self.live,self.learn.model = self.learn.model,self.avg.module
+    def before_validate(self): self.live,self.learn.model = self.learn.model,self.avg
     def after_validate(self):
         if self.live is not None: self.live,self.learn.model = None,self.live.eval()
     def after_fit(self):
         self.after_validate()
-        if self.n: get_model(self.learn.model).load_state_dict(self.avg.module.state_dict())
+        if self.n: get_model(self.learn.model).load_state_dict(self.avg.state_dict())
 
     def state_dict(self): return dict(avg=self.avg.state_dict(), n=self.n)
     def load_state_dict(self, sd): self.n = sd['n']; self.avg.load_state_dict(sd['avg'])

@@ -9,7 +9,7 @@ from cifar_fastai.data import cifar_dls
 from cifar_fastai.errors import InputError
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.learner import FiniteLoss, cifar_learner, load_network, run_lock
-from cifar_fastai.recipes import Recipe, read_run, recipe_learner, rerun, resume, train
+from cifar_fastai.recipes import Recipe, read_run, recipe_callbacks, recipe_learner, rerun, resume, train
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import load_source
 
@@ -280,9 +280,11 @@ def test_deterministic_on_a_gpu(source, tmp_path):
     assert sha(resume(tmp_path/'cut'))==sha(runs[0])
 
 @pytest.mark.cuda
-def test_no_step_waits_for_the_gpu(source):
+@pytest.mark.parametrize('kw', (dict(ema=0.9, policy='crop_flip_cutout'), dict(opt='muon', start='whiten', alternate=True, policy='crop4', sizes=[16,32]), dict(opt='adam', policy='r4', lookahead=True)))
+def test_no_step_waits_for_the_gpu(source, kw):
     "The looks at the loss and the counts of the log happen once an epoch"
-    learn = recipe_learner(Recipe(epochs=2, bs=50, ema=0.9), source, 'cuda')
+    r = Recipe(epochs=2, bs=50, **kw)
+    learn = recipe_learner(r, source, 'cuda')
     class Strict(Callback):
         order = 100
         def before_train(self): self.n = 0
@@ -291,7 +293,7 @@ def test_no_step_waits_for_the_gpu(source):
             torch.cuda.set_sync_debug_mode('error' if self.training and self.n<self.n_iter else 'default')
         def after_train(self): torch.cuda.set_sync_debug_mode('default')
     try:
-        with learn.no_bar(): learn.fit(2, 0.01, cbs=[FiniteLoss(), Strict()])
+        with learn.no_bar(): learn.fit(2, 0.01, cbs=[*recipe_callbacks(r), FiniteLoss(), Strict()])
     finally: torch.cuda.set_sync_debug_mode('default')
 
 @pytest.mark.cuda
