@@ -9,6 +9,7 @@ __all__ = ['loader_kinds', 'Item', 'get_items', 'ItemImage', 'item_label', 'spli
 # %% ../nbs/03_data.ipynb #2a5be389
 import gc, random
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -122,13 +123,14 @@ class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
     on_device = None # images, labels and policy on the device, see `put_on_device`
+    at_once = None # images that are made at once there; None: 4,096 on a GPU, which takes hardly longer over them than over a few, and a batch on a CPU
     def randomize(self):
         super().randomize()
         self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
 
     def create_batches(self, samps):
         if self.prebatched: return (yield from super().create_batches(samps))
-        if self.on_device: return (yield from (self._device_batch(i, list(o), *self.on_device) for i,o in enumerate(self.chunkify(samps))))
+        if self.on_device: return (yield from self._device_batches(samps, *self.on_device))
         if self.dataset is not None: self.it = iter(self.dataset)
         tfms,mem = [t for t in self.after_item.fs if isinstance(t, PolicyTransform)],self._in_memory()
         for i,idxs in enumerate(self.chunkify(samps)):
@@ -176,7 +178,6 @@ def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
 # %% ../nbs/03_data.ipynb #3614c71b
 @patch
 def put_on_device(self:CifarDL,
-    policy=None, # whatever `BatchPolicy` takes; None: no augmentation
     x:torch.Tensor=None, # the images of the source where they are on the device already
 ) -> torch.Tensor: # the images of the source, on the device
     "Take batches from images on the device from now on; raises `InputError` where items are more than images under a policy"
@@ -189,14 +190,17 @@ def put_on_device(self:CifarDL,
     return x
 
 @patch
-def _device_batch(self:CifarDL, i, samps, x, idxs, ys, policy):
-    "A batch in channels-last, all of it made on the device"
-    at = torch.as_tensor(samps).to(self.device, non_blocking=True)
-    xb = x[idxs[at]]
-    if policy is not None: xb = policy(xb, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i))
-    turned = self._turned(samps)
-    if turned.any(): xb = torch.where(torch.from_numpy(turned).to(self.device, non_blocking=True)[:,None,None,None], xb.flip(2), xb)
-    return TensorImage(xb.permute(0,3,1,2)),TensorCategory(ys[at])
+def _device_batches(self:CifarDL, samps, x, idxs, ys, policy):
+    "Batches in channels-last, made on the device, several at once"
+    chunks,i = iter(self.chunkify(samps)),0
+    k = max(1, (self.at_once or (0 if self.device.type=='cpu' else 4096))//self.bs)
+    while group := [s for o in islice(chunks, k) for s in o]:
+        at = torch.as_tensor(group).to(self.device, non_blocking=True)
+        xs = x[idxs[at]]
+        if policy is not None: xs = policy(xs, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i))
+        turned,i = self._turned(group),i+1
+        if turned.any(): xs = torch.where(torch.from_numpy(turned).to(self.device, non_blocking=True)[:,None,None,None], xs.flip(2), xs)
+        for xb,yb in zip(xs.permute(0,3,1,2).split(self.bs), ys[at].split(self.bs)): yield TensorImage(xb),TensorCategory(yb)
 
 # %% ../nbs/03_data.ipynb #5a3a2338
 def cifar_block(
