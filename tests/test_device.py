@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cifar_fastai.batchwise import BatchPolicy
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import History, Progress, _fused, cifar_learner, opts
-from cifar_fastai.recipes import Recipe, recipe_callbacks
+from cifar_fastai.recipes import Recipe, recipe_callbacks, recipe_learner
 
 class NoWait(TorchDispatchMode):
     "Refuse copies between devices that wait"
@@ -50,8 +50,7 @@ def test_no_step_waits_for_the_device(kw, source, monkeypatch):
     "Nor does one mix devices; fastai's MixUp and CutMix draw on the CPU and do wait"
     monkeypatch.setattr(torch, 'Generator', MetaGenerator)
     r = Recipe(**{**dict(epochs=1, bs=20, model_kw=dict(width=8), precision='fp32'), **kw})
-    learn = cifar_learner(cifar_dls(source, r.policy, r.bs, device='meta', loader='device'), opt=r.opt, model_kw=r.model_kw, precision='fp32', label_smoothing=r.label_smoothing)
-    assert fit_strictly(monkeypatch, learn, *recipe_callbacks(r))==10
+    assert fit_strictly(monkeypatch, recipe_learner(r, source, 'meta'), *recipe_callbacks(r))==10
 
 def test_waiting_is_found(source, monkeypatch):
     "The test above can fail"
