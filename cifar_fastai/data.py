@@ -9,13 +9,12 @@ __all__ = ['loader_kinds', 'Item', 'get_items', 'ItemImage', 'item_label', 'spli
 # %% ../nbs/03_data.ipynb #2a5be389
 import gc, random
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from .errors import InputError, check_number, check_numbers, one_of
 from fastai.vision.all import (Categorize, CategoryBlock, DataBlock, DataLoaders, Datasets, IntToFloatTensor, L, Normalize, PILImage, TensorCategory, TensorImage, TfmdDL,
-    ToTensor, Transform, TransformBlock, default_device, defaults, patch, rank_distrib, torch)
+    ToTensor, Transform, TransformBlock, default_device, defaults, noop, patch, rank_distrib, torch)
 from .sources import Source, fit_image, load_source, open_image
 from .batchwise import BatchPolicy
 from .augment import PolicyTransform, cifar10_mean, cifar10_std
@@ -123,10 +122,14 @@ class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
     on_device = None # images, labels and policy on the device, see `put_on_device`
-    at_once = None # images that are made at once there; None: 4,096 on a GPU, which takes hardly longer over them than over a few, and a batch on a CPU
+    at_once = None # images that are made at once there; None: on a GPU, which takes hardly longer over many than over a few, 4,096 of 32x32 or fewer larger ones, and a batch on a CPU
     def randomize(self):
         super().randomize()
         self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
+
+    def get_idxs(self):
+        if not (self.on_device and self.shuffle): return super().get_idxs()
+        return np.random.default_rng(self.rng.getrandbits(64)).permutation(self.n) # Python's shuffling takes longer than a GPU over the batches of an epoch
 
     def create_batches(self, samps):
         if self.prebatched: return (yield from super().create_batches(samps))
@@ -190,17 +193,26 @@ def put_on_device(self:CifarDL,
     return x
 
 @patch
-def _device_batches(self:CifarDL, samps, x, idxs, ys, policy):
-    "Batches in channels-last, made on the device, several at once"
-    chunks,i = iter(self.chunkify(samps)),0
-    k = max(1, (self.at_once or (0 if self.device.type=='cpu' else 4096))//self.bs)
-    while group := [s for o in islice(chunks, k) for s in o]:
-        at = torch.as_tensor(group).to(self.device, non_blocking=True)
-        xs = x[idxs[at]]
-        if policy is not None: xs = policy(xs, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i))
-        turned,i = self._turned(group),i+1
-        if turned.any(): xs = torch.where(torch.from_numpy(turned).to(self.device, non_blocking=True)[:,None,None,None], xs.flip(2), xs)
-        for xb,yb in zip(xs.permute(0,3,1,2).split(self.bs), ys[at].split(self.bs)): yield TensorImage(xb),TensorCategory(yb)
+def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
+    "Batches in channels-last, made on the device, several at once; `tfms`: for all of them"
+    samps = np.asarray(samps if hasattr(samps, '__len__') else list(samps), int)
+    if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
+    at,turned = (torch.from_numpy(o).to(self.device, non_blocking=True) for o in (samps, self._turned(samps)))
+    k = self.bs*max(1, (self.at_once or (0 if self.device.type=='cpu' else 4096*32**2//x[0,...,0].numel()))//self.bs)
+    for i in range(0, len(samps), k):
+        xs = x[idxs[at[i:i+k]]]
+        if policy is not None: xs = policy(xs, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i//k))
+        if self.alternate is not None: xs = torch.where(turned[i:i+k,None,None,None], xs.flip(2), xs)
+        both = tfms((TensorImage(xs.permute(0,3,1,2)),TensorCategory(ys[at[i:i+k]])))
+        for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)): yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)
+
+@patch
+def __iter__(self:CifarDL):
+    "As of any `TfmdDL`; on the device without PyTorch's loader, and normalised where they are made, several batches at once"
+    if self.prebatched or not self.on_device or any(type(t) not in (IntToFloatTensor,Normalize) for t in self.after_batch.fs): return (yield from TfmdDL.__iter__(self))
+    self.randomize(); self.before_iter()
+    yield from self._device_batches(self.get_idxs(), *self.on_device, self.after_batch)
+    self.after_iter()
 
 # %% ../nbs/03_data.ipynb #5a3a2338
 def cifar_block(
