@@ -1,6 +1,6 @@
 """Every command and every piece of code in README.md, results/README.md and the prose of the notebooks: read by the parser that would read it, and run, on little data. What is not run stands in
 `not_run`, with its reason; what is neither there nor known how to run fails."""
-import ast, contextlib, inspect, json, re, shutil, subprocess, sys
+import ast, contextlib, inspect, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
 import pytest
@@ -110,6 +110,7 @@ not_run = { # by the words a command begins with
     'python tools/app_picture.py':   'it writes into the working tree, by a browser',
     'python tests/fuzz_readers.py':  'ten minutes: test_fuzz runs it for seconds',
     'pip-audit':                     'it asks a service on the network',
+    'bash benchmarks/gpu.sh':        'hours on a CPU: below, each of its commands is read',
 }
 
 small = ['--n-train','100','--bs','50','--model-kw','width=8','--device','cpu','--workers','0']
@@ -177,6 +178,26 @@ def test_the_lists_are_short():
     for o in not_run: assert any(l.startswith(o) for l in lines), f'no document has {o!r}: take it out of `not_run`'
     given = [argv for _,argv,_ in runs() if argv]
     for k in less: assert any(set(k)<=set(argv) for argv in given), f'no document has {k}: take it out of `less`'
+
+def gpu(tmp_path, python):
+    "What `benchmarks/gpu.sh` does with another program in Python's place"
+    return subprocess.run(['bash', root/'benchmarks/gpu.sh', tmp_path], env={**os.environ, 'PYTHON': python}, capture_output=True, text=True)
+
+def test_the_gpu_script_measures_everything(tmp_path):
+    res = gpu(tmp_path, 'echo')
+    lines = [o for o in res.stdout.splitlines() if o.startswith('-m ')]
+    for o in lines: check(f'python {o}')
+    argv = [split(o)[0][2:] for o in lines]
+    assert {o[1] for o in argv}==set(cli.benches)-{'effects','explain'} and argv[-1][1:]==['table', str(tmp_path)]
+    assert {o[o.index('--recipe')+1] for o in argv if o[1]=='accuracy'}==set(everything.recipes)-{'speed94'}
+    assert res.returncode==0 and res.stdout.rstrip().endswith('0 failed')
+
+def test_the_gpu_script_tells_what_failed_and_repeats_nothing(tmp_path):
+    res = gpu(tmp_path, 'false')
+    n = res.stdout.count('\n== cifar-bench ')
+    assert res.returncode==1 and f'\n{n} failed\n  cifar-bench step ' in res.stdout
+    (tmp_path/'gpu/bench-step.json').write_text('{}')
+    assert gpu(tmp_path, 'false').stdout.count('\n== cifar-bench ')==n-1
 
 # ---- Python
 
