@@ -197,12 +197,13 @@ def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
     "Batches in channels-last, made on the device, several at once; `tfms`: for all of them"
     samps = np.asarray(samps if hasattr(samps, '__len__') else list(samps), int)
     if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
-    at,turned = (torch.from_numpy(o).to(self.device, non_blocking=True) for o in (samps, self._turned(samps)))
+    send = lambda o: torch.from_numpy(o).to(self.device, non_blocking=True)
+    at,turned = send(samps),None if self.alternate is None else send(self._turned(samps))
     k = self.bs*max(1, (self.at_once or (0 if self.device.type=='cpu' else 4096*32**2//x[0,...,0].numel()))//self.bs)
     for i in range(0, len(samps), k):
         xs = x[idxs[at[i:i+k]]]
         if policy is not None: xs = policy(xs, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i//k))
-        if self.alternate is not None: xs = torch.where(turned[i:i+k,None,None,None], xs.flip(2), xs)
+        if turned is not None: xs = torch.where(turned[i:i+k,None,None,None], xs.flip(2), xs)
         both = tfms((TensorImage(xs.permute(0,3,1,2)),TensorCategory(ys[at[i:i+k]])))
         for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)): yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)
 

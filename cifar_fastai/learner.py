@@ -213,6 +213,7 @@ def _check_classes(n, dls):
 
 @patch
 def after_pred(self:History):
+    if self.iter: return # the batches of a pass are alike, and asking loaders for their classes takes Python long
     fetch = getattr(self.learn, 'gather_preds', None)
     if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to tell: give a loader with labels (with_labels=True), or ask for predictions alone')
     if getattr(self.pred, 'ndim', 0)==2 and hasattr(self.dls, 'vocab') and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
@@ -249,6 +250,10 @@ def _check_parts(dls, arch, opt, model_kw):
     check_kind('dls', dls, DataLoaders, 'a DataLoaders, such as cifar_dls gives'); check_kind('arch', arch, (str,nn.Module), f"a network, or one of {', '.join(archs)}")
     check_kind('model_kw', model_kw or {}, dict, 'options by name')
     if not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
+
+class _CrossEntropy(CrossEntropyLossFlat):
+    "fastai's, with a plain tensor for a loss: whatever is done with a `TensorBase` goes through Python"
+    def __call__(self, inp, targ, **kwargs): return super().__call__(inp, targ, **kwargs).as_subclass(torch.Tensor)
 
 def _narrow(model, device):
     "Kernels of fewer than 8 channels in channels-last write outside their memory on a CPU (PyTorch 2.15): the process would die"
@@ -305,7 +310,7 @@ def cifar_learner(
     if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)
-    if loss is None: loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
+    if loss is None: loss = _CrossEntropy(label_smoothing=label_smoothing)
     if isinstance(opt, str):
         opt,hps = opts[one_of('optimiser', opt, opts)]
         opt = _fused(_with_options(opt, opt_kw), device)
