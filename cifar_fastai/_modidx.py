@@ -262,6 +262,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cifar_fastai.errors.check_kind': ('errors.html#check_kind', 'cifar_fastai/errors.py'),
                                      'cifar_fastai.errors.check_number': ('errors.html#check_number', 'cifar_fastai/errors.py'),
                                      'cifar_fastai.errors.check_numbers': ('errors.html#check_numbers', 'cifar_fastai/errors.py'),
+                                     'cifar_fastai.errors.from_extra': ('errors.html#from_extra', 'cifar_fastai/errors.py'),
                                      'cifar_fastai.errors.one_of': ('errors.html#one_of', 'cifar_fastai/errors.py')},
             'cifar_fastai.explore': { 'cifar_fastai.explore.CifarInterpretation.explore': ( 'explore.html#cifarinterpretation.explore',
                                                                                             'cifar_fastai/explore.py'),

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from fastcore.basics import patch
 from fastcore.xml import B, Div, H1, P, to_xml
-from .errors import InputError, check_kind, check_number
+from .errors import InputError, check_kind, check_number, from_extra
 from .models import layer_sizes
 from .interpret import CifarInterpretation, run_learner
 from .cam import _no_class, cam_methods, default_layer, default_method, is_empty, slow_methods
@@ -173,10 +173,7 @@ def _head(view):
 # %% ../nbs/09_app.ipynb #24a878e6
 def _gradio():
     "gradio, which only the app needs"
-    try: import gradio
-    except ImportError as e:
-        why = 'is not installed' if getattr(e, 'name', None)=='gradio' else f'cannot be imported ({e})'
-        raise InputError(f"the app needs gradio, which {why}: pip install 'cifar_fastai[app]'") from None
+    with from_extra('the app', 'app'): import gradio
     return gradio
 
 def _private_uploads():

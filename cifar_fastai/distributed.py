@@ -9,7 +9,7 @@ __all__ = ['share_of_batch', 'share_dl', 'CountOnce', 'is_first', 'several', 'st
 # %% ../nbs/05_distributed.ipynb #40b79236
 from contextlib import contextmanager
 from functools import lru_cache
-from .errors import InputError, check_number
+from .errors import InputError, check_number, from_extra
 from fastai.vision.all import Callback, Learner, get_model, num_distrib, rank_distrib, to_detach, torch
 
 # %% ../nbs/05_distributed.ipynb #73222b61
@@ -97,8 +97,7 @@ def start_processes(
 ) -> torch.device: # that of this process, or None where there is but one process
     "Let the processes that a launcher started find each other; raises `InputError` where Accelerate is missing"
     if not several(): return None
-    try: from accelerate import PartialState
-    except ImportError as e: raise InputError("Accelerate is not installed, and several processes were started: pip install 'cifar_fastai[distributed]'") from e
+    with from_extra('training in several processes', 'distributed'): from accelerate import PartialState
     if str(device)!='cpu' and torch.cuda.is_available(): return PartialState().device
     PartialState(cpu=True)
     return torch.device('cpu')

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from html import escape
 import numpy as np, matplotlib.pyplot as plt
 from PIL import Image
-from .errors import InputError, check_kind, check_number, one_of
+from .errors import InputError, check_kind, check_number, from_extra, one_of
 from fastai.vision.all import torch
 from fastcore.basics import patch
 from .models import layer_sizes
@@ -34,8 +34,7 @@ def _layer_options(model, size):
     return [(f'{k} ({h}x{w})'+(', too coarse' if min(h, w)<5 else ''), k) for k,(h,w) in top.items()]
 
 def _widgets():
-    try: import ipywidgets
-    except ImportError as e: raise InputError(f"ipywidgets is not installed ({e}): pip install 'cifar_fastai[widgets]'") from e
+    with from_extra('exploring', 'widgets'): import ipywidgets
     return ipywidgets
 
 # %% ../nbs/09_explore.ipynb #cd45934e

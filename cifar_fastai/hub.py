@@ -9,7 +9,7 @@ __all__ = ['model_card', 'push_run', 'pull_run']
 import json, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from .errors import InputError, check_kind
+from .errors import InputError, check_kind, from_extra
 from .files import read_json, write_json
 from .tables import md_table, md_text
 from .report import RunFolder
@@ -17,8 +17,7 @@ from .report import RunFolder
 # %% ../nbs/09_hub.ipynb #38df9b18
 def _hub():
     "The library, or how to get it"
-    try: import huggingface_hub
-    except ImportError as e: raise InputError("sharing needs huggingface_hub: pip install 'cifar_fastai[hub]'") from e
+    with from_extra('sharing', 'hub'): import huggingface_hub
     return huggingface_hub
 
 _use = '''```python

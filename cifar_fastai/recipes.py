@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 import matplotlib.pyplot as plt
-from .errors import InputError, _show, check_kind, check_number, one_of
+from .errors import InputError, _show, check_kind, check_number, from_extra, one_of
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_atomic, write_json
 from .threads import torch_threads
@@ -277,8 +277,7 @@ def finish_run(
 
 # %% ../nbs/06_recipes.ipynb #adf86f7b
 def _tensorboard(path):
-    try: from fastai.callback.tensorboard import TensorBoardCallback
-    except ImportError as e: raise InputError(f"TensorBoard is not installed ({e}): pip install 'cifar_fastai[tensorboard]'") from e
+    with from_extra('logging for TensorBoard', 'tensorboard'): from fastai.callback.tensorboard import TensorBoardCallback
     return TensorBoardCallback(log_dir=path/'tensorboard', trace_model=False, log_preds=False)
 
 def recipe_learner(

@@ -62,6 +62,15 @@ def test_waiting_is_found(source, monkeypatch):
     for f,msg in ((lambda o: o.item(), 'cannot be called on meta'), (lambda o: o+torch.ones(2), 'device'), (lambda o: torch.ones(2).to(o.device), 'waits')):
         with pytest.raises((RuntimeError,AssertionError), match=msg): fit_strictly(monkeypatch, learn, Ask(f))
 
+@pytest.mark.parametrize('side,most', ((32,200), (224,80)))
+def test_fewer_large_images_are_made_at_once(side, most, source, monkeypatch):
+    monkeypatch.setattr(torch, 'Generator', MetaGenerator)
+    dl,seen = cifar_dls(source, policy='flip', bs=20, device='meta', loader='device').train,[]
+    dl.put_on_device(torch.zeros(len(source), side, side, 3, dtype=torch.uint8, device='meta'))
+    dl.randomize()
+    batches = list(dl._device_batches(range(200), *dl.on_device, lambda b: (seen.append(len(b[0])), b)[1]))
+    assert max(seen)==most and [len(x) for x,_ in batches]==[20]*10
+
 @pytest.mark.parametrize('policy', ('crop_flip_cutout','r3','r4'))
 def test_colours_are_brought_to_the_device_once(policy, monkeypatch):
     bp,x,g = BatchPolicy(policy),torch.zeros(2,32,32,3, dtype=torch.uint8),torch.Generator()
