@@ -281,6 +281,11 @@ def _network(arch, dls, model_kw):
     return model
 
 # %% ../nbs/05_learner.ipynb #5326b85e
+def _spread(items, n=2000):
+    "At most `n` of the items, from all over them, since folders are in the order of their classes"
+    items = L(items)
+    return items[np.linspace(0, len(items)-1, min(n, len(items))).round().astype(int)]
+
 def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own
@@ -304,7 +309,7 @@ def cifar_learner(
     device,precision = torch.device(dls.device),pick_precision(precision, dls.device)
     model = _network(arch, dls, model_kw)
     if start:
-        items = L(dls.train_ds.items)[:2000]
+        items = _spread(dls.train_ds.items)
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
     if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)

@@ -62,11 +62,13 @@ def start_from(
 def orthogonal(
     g:torch.Tensor, # matrix, or a stack of matrices
     steps:int=5, # of the Newton-Schulz iteration
+    dtype:torch.dtype=None, # to compute in; by default bfloat16 on a GPU that has it, as Muon's authors do, else float32
 ) -> torch.Tensor: # same shape; singular values about 0.7 to 1.2
     "A matrix with the singular vectors of `g` and (nearly) equal singular values; of a stack, each"
     a,b,c = 3.4445,-4.7750,2.0315
+    if dtype is None: dtype = torch.bfloat16 if g.is_cuda and torch.cuda.get_device_capability(g.device)[0]>=8 else torch.float32
     x = g.float().reshape(-1, *g.shape[-2:])
-    x = x/(x.flatten(1).norm(dim=1)+1e-7)[:,None,None]
+    x = (x/(x.flatten(1).norm(dim=1)+1e-7)[:,None,None]).to(dtype)
     if tall:=x.shape[1]>x.shape[2]: x = x.mT
     s,p = x.bmm(x.mT),None
     for i in range(steps):
@@ -168,7 +170,7 @@ class EMA(Callback):
 
 # %% ../nbs/04_tricks.ipynb #6bfe8179
 class LookaheadCallback(Callback):
-    "Every `k` steps, pull the weights back to a slow copy that follows them; the last step takes the copy as it is"
+    "Every `k` steps, and at the last one, pull the weights back to a slow copy that follows them"
     order,name = 15,'lookahead'
     def __init__(self,
         k:int=5, # steps between pulls
@@ -180,7 +182,7 @@ class LookaheadCallback(Callback):
     def after_step(self):
         if self.copy is None: self.copy = [v.detach().clone() for v in self._tensors()]
         self.n += 1
-        if self.n%self.k: return
+        if self.n%self.k and (self.iter+1<self.n_iter or self.epoch+1<self.n_epoch): return
         now = self._tensors()
         torch._foreach_lerp_(self.copy, now, 1-self.slow**self.k*self.pct_train**3)
         torch._foreach_copy_(now, self.copy)
