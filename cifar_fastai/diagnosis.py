@@ -45,20 +45,20 @@ def _parting(rows):
     return res
 
 def _late_gain(rows):
-    "Points of validation accuracy gained over the last tenth of the epochs, at least one"
-    if len(rows)<2: return 0.
-    k = max(1, round(len(rows)/10))
-    return 100*(rows[-1]['valid_acc']-rows[-1-k]['valid_acc'])
+    "Points of validation accuracy gained over the last tenth of the epochs, at least one, and whether the rate fell meanwhile"
+    if len(rows)<2: return 0.,False
+    last,was = rows[-1],rows[-1-max(1, round(len(rows)/10))]
+    return 100*(last['valid_acc']-was['valid_acc']),'lr' in last and 'lr' in was and last['lr']<was['lr']
 
 # %% ../nbs/06_diagnosis.ipynb #d6620bb0
 def _facts(rows, level):
     both = [r for r in rows if 'valid_acc' in r and 'train_acc' in r]
     if not both: raise InputError('no epoch has both a training and a validation accuracy: there is nothing to compare')
     last = both[-1]
-    gap,gain,low = 100*(last['train_acc']-last['valid_acc']),_late_gain(both),min(both, key=lambda r: r['valid_loss'])
+    gap,(gain,fell),low = 100*(last['train_acc']-last['valid_acc']),_late_gain(both),min(both, key=lambda r: r['valid_loss'])
     rising = low['epoch'] if last['valid_loss']>=1.05*low['valid_loss'] and low is not last else None
-    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if gain>1 or last['train_acc']<level else 'well balanced' if len(both)>1 else 'not known'
-    return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=_parting(both), loss_rises_from=rising, late_gain=gain,
+    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if last['train_acc']<0.85 or gain>1 and not fell else 'well balanced' if len(both)>1 else 'not known'
+    return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=_parting(both), loss_rises_from=rising, late_gain=gain, rate_fell=fell,
                 level=level, first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=level), None))
 
 def diagnose(
@@ -71,10 +71,10 @@ def diagnose(
     check_kind('rows', rows, (list,tuple), 'a list of the rows of a history'); check_number('worst', worst, low=0, whole=True)
     f = _facts(rows, check_number('level', level, above=0, high=1))
     says = {'over-fitting': 'more or stronger augmentation, weight decay or fewer epochs would help',
-            'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help' if f['late_gain']>1 else 'even the training images are not learned: more epochs, another rate or a larger network would help',
-            'well balanced': 'neither longer training nor more augmentation is clearly called for', 'not known': 'one epoch was validated, so whether accuracy still rises cannot be seen'}
+            'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help' if f['late_gain']>1 and not f['rate_fell'] else 'even the training images are not learned: more epochs, another rate or a larger network would help',
+            'well balanced': f"validation accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, which a run of any length does: whether more epochs would help, only a longer run shows" if f['late_gain']>1 else 'neither longer training nor more augmentation is clearly called for', 'not known': 'one epoch was validated, so whether accuracy still rises cannot be seen'}
     lines = [f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, validation accuracy at {100*f['valid_acc']:.2f} %, a gap of {f['gap']:+.2f} points; {says[f['verdict']]}",
-             f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else 'training accuracy does not lie above validation accuracy at the end, so the curves do not part']
+             f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else 'training accuracy does not end above validation accuracy by more than the noise, so the curves do not part']
     if f['loss_rises_from']: lines.append(f"validation loss rises from epoch {f['loss_rises_from']} on")
     lines.append(f"validation accuracy is first at or above {100*level:g} % at epoch {f['first_at_level']}" if f['first_at_level'] else f'validation accuracy never reaches {100*level:g} %')
     if by_class:

@@ -17,6 +17,7 @@ from .errors import InputError, _show, check_kind, check_number, from_extra, one
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_atomic, write_json
 from .threads import torch_threads
+from albumentations import HorizontalFlip
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
 from .sources import Source, load_source
 from .augment import make_policy
@@ -124,10 +125,13 @@ def _check_options(r):
 
 def _check_pairs(r):
     "Raise `InputError` for fields that do not go together"
-    if r.alternate and 'flip' in r.policy: raise InputError(f"alternate is on, and policy {r.policy!r} flips at random: take a policy without, such as {r.policy.replace('_flip','').replace('+flip','')!r}")
+    if r.alternate and any(isinstance(o, HorizontalFlip) for o in make_policy(r.policy).transforms):
+        without = '+'.join(o for o in r.policy.replace('_', '+').split('+') if o!='flip') or 'none'
+        raise InputError(f"alternate is on, and policy {r.policy!r} flips at random: take a policy without, such as {'r5' if without==r.policy else without!r}")
     if r.mixup and r.cutmix: raise InputError(f'mixup is {r.mixup} and cutmix is {r.cutmix}: use one of them')
     if r.early_stop and r.valid=='test': raise InputError("early_stop would choose the epoch by the test images: hold out a part of the training images with valid, such as 0.1")
-    if r.early_stop and r.valid_every>1: raise InputError(f'early_stop watches every epoch, but valid_every is {r.valid_every}: set it to 1')
+    for on,what in ((r.early_stop,'early_stop'), (r.sched=='plateau' and r.sched_kw.get('monitor')=='valid_loss',"sched_kw monitor 'valid_loss'")):
+        if on and r.valid_every>1: raise InputError(f'{what} watches every epoch, but valid_every is {r.valid_every}: set it to 1')
     if r.sched=='plateau' and r.sched_kw.get('monitor')=='valid_loss' and r.valid=='test':
         raise InputError("sched_kw monitor 'valid_loss' would choose the rate by the test images: watch 'train_loss', or hold out a part of the training images with valid, such as 0.1")
 
@@ -188,7 +192,7 @@ def make_recipe(
 
 def get_recipe(
     recipe=None, # a name in `recipes`, a JSON file, a `Recipe`, or None for `Recipe()`
-    **kwargs # fields that differ; options by name are added to those of the recipe
+    **kwargs # fields that differ; options by name are added to those of the recipe; another `opt` or `sched` comes with its own defaults
 ) -> Recipe:
     "The recipe of a name or a file, with changes"
     if isinstance(recipe, Recipe): r = recipe
@@ -201,8 +205,8 @@ def get_recipe(
         try: r = make_recipe(d)
         except InputError as e: raise InputError(f'recipe {recipe}: {e}') from e
     d = asdict(r)
-    for k,kw in (('sched','sched_kw'), ('opt','opt_kw')):
-        if kwargs.get(k, d[k])!=d[k]: d[kw] = {} # another schedule has other options
+    if kwargs.get('sched', r.sched)!=r.sched: d['sched_kw'] = {} # another schedule has other options
+    if kwargs.get('opt', r.opt)!=r.opt: d.update(opt_kw={}, lr=r.lr if r.lr=='find' else None, wd=None) # and another optimiser another rate and weight decay too
     merged = {k: {**d[k], **v} if isinstance(v, dict) and isinstance(d.get(k), dict) else v for k,v in kwargs.items()}
     return make_recipe({**d, **merged})
 
@@ -290,6 +294,8 @@ def recipe_learner(
 ) -> Learner:
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
     r,src = get_recipe(recipe),load_source(source)
+    if r.sizes and (4*r.sizes[-1]<3*src.size or max(r.sizes)>src.size): # a little smaller than in tests may help (Touvron et al. 2019, https://arxiv.org/abs/1906.06423), by half does not
+        raise InputError(f"sizes is {r.sizes}, but the images are {src.size}x{src.size} and are validated so: let none be larger, and the last at least {-(-3*src.size//4)}")
     set_seed(r.seed)
     try:
         with plain_words(r.bs, device or 'the device'):
