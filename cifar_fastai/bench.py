@@ -46,9 +46,9 @@ def one_run(
         if not _same_run(path, recipe, src): raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
         done = path/'metrics.json'
         if done.exists() and read_json(done)['completed']: return path
-        return resume(path, src, **{k: v for k,v in kwargs.items() if k not in ('loader','compile','deterministic')}) # these three it has from the run
-    train(recipe, src, path, **kwargs)
-    if not read_json(path/'metrics.json')['completed']: raise KeyboardInterrupt
+        resume(path, src, **{k: v for k,v in kwargs.items() if k not in ('loader','compile','deterministic')}) # these three it has from the run
+    else: train(recipe, src, path, **kwargs)
+    if not read_json(path/'metrics.json')['completed']: raise KeyboardInterrupt # it ended in order, but it ended
     return path
 
 # %% ../nbs/09_bench.ipynb #022e5bdb
@@ -61,10 +61,15 @@ def mean_std(
 
 _harmless = ('seed','precision','valid_every','tta') # fields that leave a recipe what it is
 
-def _label(base, changed):
+def _differs(r):
+    "The fields, and the single options, in which `r` is not the recipe of its name"
+    other = lambda a,b: {k: {o: x for o,x in v.items() if o not in a.get(k, {}) or a[k][o]!=x} if isinstance(v, dict) else v for k,v in b.items() if k not in a or a[k]!=v}
+    return {k: v for k,v in other(asdict(recipes[r.name]), asdict(r)).items() if k!='note' and v!={}}
+
+def _label(base, changed, skip=_harmless):
     "A file name for a recipe with changes"
     part = lambda k,v: f'{k}-'+('_'.join(f'{a}-{b}' for a,b in v.items()) if isinstance(v, dict) else 'x'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v))
-    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in _harmless)]).replace('/','_').replace('\\','_').replace(' ','').lstrip('.')
+    return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in skip)]).replace('/','_').replace('\\','_').replace(' ','').lstrip('.')
 
 def _seed_record(path):
     m,rows,c = read_json(path/'metrics.json'),read_history(path),read_json(path/'config.json')
@@ -72,36 +77,6 @@ def _seed_record(path):
     return dict(seed=c['recipe']['seed'], acc=m['final']['valid_acc'], correct=m['final']['valid_correct'], n=m['final']['valid_n'], train_acc=m['final']['train_acc'], lr=c['lr'],
                 tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'), seconds=m['seconds'], device=c['device'], hardware=c['hardware'], threads=c['threads'],
                 precision=c['precision'], history=[{k: float(f'{r[k]:.5g}') if isinstance(r[k], float) else r[k] for k in keep if k in r} for r in rows])
-
-# %% ../nbs/09_bench.ipynb #5d310d06
-def run_seeds(
-    recipe, # a name in `recipes`, a JSON file, or a `Recipe`
-    source=None, # a `Source`, or whatever `load_source` takes
-    seeds:int=5, # how many: 0 to `seeds`-1
-    out='results', # folder for the record
-    runs='runs/bench', # folder for the run folders; those that are complete are taken as they are
-    command:str='', # how to repeat it, for the record
-    changes:dict=None, # fields of the recipe that differ
-    **kwargs # passed on to `train`: `device`, `workers`, `loader`
-) -> Path: # the record, `out`/LABEL.json
-    "Train `recipe` with several seeds, report the final epochs, and write the record"
-    check_number('seeds', seeds, low=1, whole=True)
-    r,src = get_recipe(recipe, **(changes or {})),load_source(source)
-    label = _label(r.name, changes or {})
-    paths = [one_run(replace(r, seed=s), src, Path(runs)/label/f'seed-{s}', **kwargs) for s in range(seeds)]
-    recs = [_seed_record(p) for p in paths]
-    c = read_json(paths[0]/'config.json')
-    tta = {k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}
-    mean,std,n = mean_std(o['acc'] for o in recs)
-    full = r.n_train is None and r.valid=='test' and not set(changes or {})-set(_harmless)
-    rec = dict(label=label, recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes or {}, full=full, reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images',
-               source={k: c['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command, versions=c['versions'], mean=mean, std=std, n_seeds=n, tta=tta, seeds=recs)
-    path = Path(out)/f'{label}.json'
-    write_json(path, rec)
-    return path
-
-# %% ../nbs/09_bench.ipynb #f66c9f88
-reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each write-up printed it
 
 def _checked_record(path):
     "The record in `path`, None if it is of another kind; raises `InputError` for a damaged one"
@@ -115,6 +90,42 @@ def _checked_record(path):
         if not isinstance(v, list) or len(v)!=2 or not isinstance(v[0], num) or not isinstance(v[1], (*num,type(None))): bad.append('tta')
     if bad: raise InputError(f"{path} is not a whole record of accuracy ({bad[0]} is missing or of another kind): make it again with its command, or remove it")
     return r
+
+# %% ../nbs/09_bench.ipynb #5d310d06
+def run_seeds(
+    recipe, # a name in `recipes`, a JSON file, or a `Recipe`
+    source=None, # a `Source`, or whatever `load_source` takes
+    seeds:int=5, # how many: 0 to `seeds`-1
+    out='results', # folder for the record
+    runs='runs/bench', # folder for the run folders; those that are complete are taken as they are
+    command:str='', # how to repeat it, for the record
+    changes:dict=None, # fields of the recipe that differ
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`
+) -> Path: # the record, `out`/LABEL.json
+    "Train `recipe` with several seeds, report the final epochs, and write the record, after each seed anew"
+    check_number('seeds', seeds, low=1, whole=True)
+    r,src = get_recipe(recipe, **(changes or {})),load_source(source)
+    changes = _differs(r) if r.name in recipes else changes or {} # those of a JSON file too
+    of = {**changes, **({} if src.is_cifar10 else dict(source=src.name))}
+    label = _label(r.name, of)
+    path = Path(out)/f'{label}.json'
+    had = (_checked_record(path) or {}).get('n_seeds', 0) if path.exists() else 0
+    if had>seeds: raise InputError(f'{path} holds {had} seeds, and this would leave {seeds} of them: give as many, or another folder with out (--out)')
+    recs = []
+    for s in range(seeds):
+        run = one_run(replace(r, seed=s), src, Path(runs)/_label(r.name, of, ('seed',))/f'seed-{s}', **kwargs)
+        recs.append(_seed_record(run))
+        if len(recs)>=had: write_json(path, dict(label=label, **_seeds_record(r, changes, read_json(run/'config.json'), recs, command))) # what is through is kept
+    return path
+
+def _seeds_record(r, changes, config, recs, command):
+    mean,std,n = mean_std(o['acc'] for o in recs)
+    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=r.n_train is None and r.valid=='test' and not set(changes)-set(_harmless),
+                reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images', source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command,
+                versions=config['versions'], mean=mean, std=std, n_seeds=n, tta={k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}, seeds=recs)
+
+# %% ../nbs/09_bench.ipynb #f66c9f88
+reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each write-up printed it
 
 def _of_record(rec, *keys):
     "A record, or what its file holds; raises `InputError` if it is of another kind"
@@ -172,7 +183,8 @@ def plot_records(
     "Curves of the records of a folder, all seeds of each as a band"
     recs = [r for r in read_records(folder) if labels is None or r['label'] in labels]
     if not recs: raise InputError(f"no record {'' if labels is None else f'of {labels} '}in {folder}: there are {', '.join(r['label'] for r in read_records(folder)) or 'none'}")
-    return plot_runs({r['recipe']['name']: [o['history'] for o in r['seeds']] for r in recs})
+    names = [r['recipe']['name'] for r in recs]
+    return plot_runs({nm if names.count(nm)==1 else r['label']: [o['history'] for o in r['seeds']] for nm,r in zip(names, recs)})
 
 # %% ../nbs/09_bench.ipynb #a48530f0
 def effects(
@@ -188,7 +200,9 @@ def effects(
     "Measure what each change does to the accuracy on held-out training images"
     if base.valid=='test': raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')
     for k,v in check_kind('variants', variants, dict, 'fields that differ, by the name of each variant').items():
-        for f in check_kind(f'variant {k!r}', v, dict, 'the fields that differ, by name'): one_of(f'field of variant {k!r}', f, [o.name for o in fields(Recipe)])
+        if k=='base': raise InputError("a variant is named 'base', as what it is compared with: name it otherwise")
+        for f in check_kind(f'variant {k!r}', v, dict, 'the fields that differ, by name'):
+            if one_of(f'field of variant {k!r}', f, [o.name for o in fields(Recipe)]) in ('valid','seed'): raise InputError(f'variant {k!r} changes {f}: it is compared with the base on the same held-out images and seeds, so change the base')
     check_number('seeds', seeds, low=1, whole=True)
     src,every = load_source(source),{'base': {}, **variants}
     todo = {k: get_recipe(base, **kw) for k,kw in every.items()}
@@ -228,11 +242,11 @@ def plot_effects(
     rec, # what `effects` gave, or its file
     ax=None, # matplotlib axes
 ):
-    "The effects as a forest plot: a dot and two standard errors for each change"
+    "The effects as a forest plot: a dot and two standard errors for each change, in colour where they do not reach zero"
     rec = _of_effects(rec)
     rows = {k: r for k,r in rec['rows'].items() if k!='base'}
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.8+0.3*len(rows)))
-    for i,(k,r) in enumerate(rows.items()): ax.errorbar(r['effect'], -i, xerr=2*(r['se'] or 0), fmt='o', color='C0' if r['effect']>2*(r['se'] or 0) else 'C3' if r['effect']<-2*(r['se'] or 0) else '0.5', ms=4, capsize=2)
+    for i,(k,r) in enumerate(rows.items()): ax.errorbar(r['effect'], -i, xerr=2*(r['se'] or 0), fmt='o', color='0.5' if r['se'] is None or abs(r['effect'])<=2*r['se'] else 'C0' if r['effect']>0 else 'C3', ms=4, capsize=2)
     ax.axvline(0, color='0.3', lw=1); ax.set_yticks([-i for i in range(len(rows))], list(rows)); ax.set_xlabel('effect on held-out accuracy, points (bars: 2 standard errors)'); ax.grid(alpha=0.3, axis='x')
     return ax
 

@@ -1,6 +1,8 @@
 "Ctrl-C ends a run in order: the step is finished, the files are whole, and what was reached is there."
 import json, os, signal
+import pytest
 from fastai.vision.all import Callback
+from cifar_fastai.bench import run_seeds
 from cifar_fastai.cli import cifar_train
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import cifar_learner, load_network, read_history, stoppable
@@ -26,6 +28,16 @@ def test_run_folder_of_a_stopped_run(source, tmp_path):
     m = json.loads((run/'metrics.json').read_text())
     assert (m['completed'],m['epochs_done'])==(False,1) and len(read_history(run))==1
     load_network(run)
+
+def test_a_stopped_run_is_never_reported(source, tmp_path):
+    "Nor is one that was stopped again while it went on"
+    kw = dict(recipe=Recipe(epochs=3, bs=50, model_kw=dict(width=8)), source=source, seeds=1, out=tmp_path/'results', runs=tmp_path/'runs', device='cpu')
+    for at,done in ((6,1), (10,2)):
+        with pytest.raises(KeyboardInterrupt): run_seeds(**kw, cbs=PressCtrlC(at))
+        m = json.loads(next((tmp_path/'runs').rglob('metrics.json')).read_text())
+        assert (m['completed'],m['epochs_done'])==(False,done) and not (tmp_path/'results').exists()
+    rec = json.loads(run_seeds(**kw).read_text())
+    assert [r['epoch'] for r in rec['seeds'][0]['history']]==[1,2,3] and rec['full']
 
 def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     import cifar_fastai.recipes as recipes
