@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
 # All that is measured on one GPU, most wanted first: speeds into FOLDER/gpu, accuracies into FOLDER, the table of results last.
 #   bash benchmarks/gpu.sh [FOLDER]        (FOLDER is results by default; PYTHON names another python3)
-# CIFAR-10 is found as by cifar-train. A speed that has its record is not measured again, and a series of runs goes on where it
-# was cut off, so where time is bounded the same command is given again. The last line says how many measures failed, and which.
+# CIFAR-10 is found as by cifar-train. What has its record is not measured again, and a series of runs goes on where it was cut
+# off, so where time is bounded the same command is given again; a record tells of the seeds that are through. On another machine
+# a series goes on if runs/bench is there too: its config.json, metrics.json and history.csv are enough for runs that are complete.
+# The last line says how many measures failed, and which.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-results} failed=()
 
 bench() { printf '\n== cifar-bench %s\n' "$*"; "${PYTHON:-python3}" -m cifar_fastai.cli bench "$@" || failed+=("$*"); }
-speed() { local record=$out/gpu/bench-$1.json; [ -s "$record" ] || bench "$@" --out "$record"; } # NAME OPTIONS...
-accuracy() { bench accuracy --recipe "$1" --seeds "$2" --out "$out"; } # RECIPE SEEDS; runs that are complete are taken as they are
+speed() { local record=$out/gpu/bench-$1.json; shift; [ -s "$record" ] || bench "$@" --out "$record"; } # RECORD BENCH OPTIONS...
+accuracy() { # RECIPE SEEDS
+  grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && grep -qs '"device": "cuda' "$out/$1.json" || bench accuracy --recipe "$1" --seeds "$2" --out "$out"
+}
 
 mkdir -p "$out/gpu"
-speed step --n-batches 40 --bs 500 --compile
-speed loader --n 10000 --bs 500 --rounds 5
-speed goal
-for recipe in fast20 plain; do accuracy $recipe 5; done
+speed step step --n-batches 40 --bs 500
+speed goal goal
+speed loader loader --n 20000 --bs 500 --workers 8
+speed cam cam
+speed recipes recipes --n-batches 20
+speed growth growth
+for recipe in fast20 plain quick plain5; do accuracy $recipe 5; done
 for recipe in R1 R2 R5 R4 R3; do accuracy $recipe 1; done
-for recipe in quick plain5; do accuracy $recipe 5; done
-speed recipes --n-batches 20
-speed cam
-speed growth
-speed start
+speed step-compiled step --n-batches 40 --bs 500 --compile
+speed start start --source cifar10 --rounds 3
 bench table "$out"
 
 printf '\n%d failed\n' "${#failed[@]}"

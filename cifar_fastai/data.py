@@ -127,6 +127,11 @@ class CifarDL(TfmdDL):
         super().randomize()
         self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
 
+    def new(self, dataset=None, cls=None, **kwargs):
+        res = super().new(dataset, cls, **kwargs)
+        if dataset is None and cls is None and set(kwargs)<={'bs','shuffle','drop_last'}: res.on_device,res.at_once = self.on_device,self.at_once # the same items, as `get_preds` wants them
+        return res
+
     def get_idxs(self):
         if not (self.on_device and self.shuffle): return super().get_idxs()
         return np.random.default_rng(self.rng.getrandbits(64)).permutation(self.n) # Python's shuffling takes longer than a GPU over the batches of an epoch
@@ -232,7 +237,7 @@ def cifar_block(
     image = TransformBlock(type_tfms=ItemImage(source.size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(image, CategoryBlock(vocab=list(source.vocab), sort=False)), dl_type=CifarDL, get_items=get_items, get_y=item_label,
                      splitter=lambda items: tuple(L(o.tolist()) for o in split_idxs(items[0].source, valid, seed, n_train)),
-                     item_tfms=PolicyTransform(policy, source.size, fill, seed=seed), batch_tfms=Normalize.from_stats(mean, std))
+                     item_tfms=PolicyTransform(policy, source.size, fill, seed=seed), batch_tfms=Normalize.from_stats(mean, std, cuda=False)) # the loader takes them to its device, which need not be the GPU
 
 # %% ../nbs/03_data.ipynb #43103654
 loader_kinds = {'auto': 'on the device if that is a GPU and the policy can be done for whole batches, else on the CPU', 'cpu': 'albumentations, image by image', 'device': 'images and policy on the device'}

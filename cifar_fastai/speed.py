@@ -83,7 +83,7 @@ def _stock_policy(policy):
     return A.Compose([theirs(t) for t in make_policy(policy).transforms])
 
 def _stock_dls(path, aug, bs):
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, splitter=GrandparentSplitter('train', 'test'), get_y=parent_label, item_tfms=_StockPolicy(aug), batch_tfms=[IntToFloatTensor(), Normalize.from_stats((.5,.5,.5), (.25,.25,.25))])
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, splitter=GrandparentSplitter('train', 'test'), get_y=parent_label, item_tfms=_StockPolicy(aug), batch_tfms=[IntToFloatTensor(), Normalize.from_stats((.5,.5,.5), (.25,.25,.25), cuda=False)])
     return block.dataloaders(path, bs=bs, num_workers=0, device='cpu')
 
 def _torchvision_dl(path, bs):
@@ -123,7 +123,7 @@ def loader_speed(
         return n
     def policy_alone():
         x,g = torch.from_numpy(src.x[:n]).to(device),torch.Generator(device)
-        for o in x.split(bs)*passes: dev_policy(o, g)
+        for o in x.split(bs if device.type=='cpu' else max(bs, 4096))*passes: dev_policy(o, g) # as many at once as the loader makes
         _wait(device)
         return n*passes
     dev_policy,path = BatchPolicy(policy),Path(src.path)
@@ -173,7 +173,7 @@ def step_speed(
     model_kw:dict=None, # passed on to `resnet18`
     compile:bool=False, # try `torch.compile` too?
 ) -> dict: # the record; with `compile` also the seconds of the first round, in which it compiles
-    "Training images a second: the learner's loop, a bare loop of the same kind (the limit), and the write-ups' float32 loop"
+    "Training images a second: the learner's loop, a bare loop of the same kind (the limit), the write-ups' float32 loop; and batches alone"
     check_number('n_batches', n_batches, low=1, whole=True); check_number('bs', bs, low=1, whole=True)
     device = pick_device(device)
     precision = pick_precision(precision, device)
@@ -186,14 +186,18 @@ def step_speed(
         _wait(device)
         return len(xs)*bs
     learner = lambda compile: cifar_learner(dls, net(True), 'sgd', precision=precision, cbs=_Fixed(xs, ys), compile=compile)
+    made = cifar_dls(dls.source, 'crop_flip_cutout', bs, device=device, loader='device', workers=0).train # what a step would wait for
     more,cold = {},None
     if compile:
         more,start = {'learner, compiled': partial(fit, learner(True))},time.perf_counter()
         more['learner, compiled']()
         cold = time.perf_counter()-start
     todo = {'learner': partial(fit, learner(False)), **more, 'bare loop': _bare(net(True), xs, ys, precision, True, 0.01, 5e-4, device.type=='cpu'),
-        'float32, channels-first': _bare(net(False), [x.contiguous() for x in xs], ys, 'fp32', False, 0.01, 5e-4, False)}
-    return _record('step', in_turns(todo, rounds), 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, memory_kept=device.type=='cpu' and keep_memory(False),
+        'float32, channels-first': _bare(net(False), [x.contiguous() for x in xs], ys, 'fp32', False, 0.01, 5e-4, False),
+        'augmented batches alone, device path': partial(_drain, made, 1 if device.type=='cpu' else 50)}
+    rates = in_turns(todo, rounds)
+    return _record('step', rates, 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, memory_kept=device.type=='cpu' and keep_memory(False),
+        loader_share_of_step=ratio(rates, 'learner', 'augmented batches alone, device path'),
         **(dict(first_round_compiled_s=cold) if compile else {}))
 
 # %% ../nbs/09_speed.ipynb #a1e951fe
@@ -266,12 +270,12 @@ def _joules(device):
     except pynvml.NVMLError as e: return None,f'the driver tells no energy: {e}'
     return (lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(h)/1000),'' # the driver counts millijoules
 
-def _fit_once(r, src, device):
+def _fit_once(r, src, device, joules=None):
     learn = recipe_learner(r, src, device)
     _wait(learn.dls.device)
-    start = time.perf_counter()
+    before,start = joules and joules(),time.perf_counter()
     _fit(learn, r)
-    return learn,time.perf_counter()-start
+    return learn,time.perf_counter()-start,joules and joules()-before
 
 # %% ../nbs/09_speed.ipynb #c6676f05
 def goal_speed(
@@ -292,10 +296,9 @@ def goal_speed(
     joules,why = _joules(device)
     rows = []
     for s in range(seeds):
-        before = joules and joules()
-        learn,t = _fit_once(replace(r, seed=s), src, device)
+        learn,t,used = _fit_once(replace(r, seed=s), src, device, joules)
         end = learn.history.rows[-1]
-        rows.append(dict(seed=s, seconds=t, joules=joules and joules()-before, acc=end['valid_acc'], reached=end['valid_acc']>=goal))
+        rows.append(dict(seed=s, seconds=t, joules=used, acc=end['valid_acc'], reached=end['valid_acc']>=goal))
     rec = dict(bench='goal', recipe=asdict(r), goal=goal, source=dict(name=src.name, fingerprint=src.fingerprint), rows=rows, energy=why or 'NVML, the whole card', precision=pick_precision(r.precision, device),
                images=len(learn.dls.train_ds), compile=False, command=command, **environment(device))
     if out: write_json(out, rec)
@@ -324,22 +327,24 @@ def _grow_images(n, source, policy, device):
     dl.one_batch()
     res = dict(images=n, load_s=load, first_batch_s=time.perf_counter()-start)
     for k,dl in (('cpu_path',dl), ('device_path',cifar_dls(src, policy, 128, n_train=n, loader='device', device=device).train)):
+        passes = 1
+        if dl.device.type!='cpu': passes = max(1, 10**6//n); _drain(dl) # a GPU loads its kernels first, and is through with some thousand images before a clock can tell
         start = time.perf_counter()
-        res[k] = _drain(dl)/(time.perf_counter()-start)
+        res[k] = _drain(dl, passes)/(time.perf_counter()-start)
     return res
 
 def _grow_batch(bs, source, policy, device, steps=3, model_kw=None):
     "One process: images a second of training steps, peak memory"
     src = load_source(source)
-    k = len(src.vocab)
-    dls = cifar_dls(src, policy, bs, n_train=-(-bs//k)*k, loader='device', device=device) # a batch at least, of each class the same
+    k,n = len(src.vocab),bs if device=='cpu' else min(50*bs, len(src.train_idxs)) # a batch an epoch, or so many that a GPU's clock has risen
+    dls = cifar_dls(src, policy, bs, n_train=-(-n//k)*k, loader='device', device=device) # of each class the same
     learn = cifar_learner(dls, model_kw=model_kw, cbs=_NoValid())
     with learn.no_bar(), learn.no_logging():
         learn.fit(1, 0.01)
         start = time.perf_counter()
         learn.fit(steps, 0.01)
         _wait(learn.dls.device)
-    return dict(batch=bs, step=steps*bs/(time.perf_counter()-start))
+    return dict(batch=bs, step=steps*len(dls.train)*bs/(time.perf_counter()-start))
 
 def _grow(kind, *args):
     import resource
@@ -374,9 +379,12 @@ def growth_table(
     rec, # of `growth_speed`
 ) -> str: # Markdown: two tables
     "What `growth_speed` found"
-    a = [f"| {o['images']:,} | {o['load_s']:.2f} | {o['first_batch_s']:.2f} | {o['cpu_path']:,.0f} | {o['device_path']:,.0f} | {o['peak_mb']:,.0f} |" for o in rec['images']]
-    b = [f"| {o['batch']} | {o['step']:,.1f} | {o['peak_mb']:,.0f} |" for o in rec['batches']]
-    return '\n'.join(['| images | to load, s | to the first batch, s | CPU path, images/s | device path, images/s | peak memory, MB |', '|---:|---:|---:|---:|---:|---:|', *a, '', '| batch | training step, images/s | peak memory, MB |', '|---:|---:|---:|', *b])
+    gpu = 'gpu_peak_mb' in rec['batches'][0]
+    peak = lambda o: [f"{o[k]:,.0f}" for k in ('peak_mb',*(['gpu_peak_mb'] if gpu else []))]
+    a = [(f"{o['images']:,}", f"{o['load_s']:.2f}", f"{o['first_batch_s']:.2f}", f"{o['cpu_path']:,.0f}", f"{o['device_path']:,.0f}", *peak(o)) for o in rec['images']]
+    b = [(o['batch'], f"{o['step']:,.1f}", *peak(o)) for o in rec['batches']]
+    peaks = ['peak memory, MB',*(["the GPU's, MB"] if gpu else [])]
+    return '\n\n'.join(md_table([*head, *peaks], rows, 'r'*len(head+peaks)) for head,rows in ((['images','to load, s','to the first batch, s','CPU path, images/s','device path, images/s'], a), (['batch','training step, images/s'], b)))
 
 # %% ../nbs/09_speed.ipynb #2eb2575d
 def cam_speed(

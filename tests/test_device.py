@@ -2,13 +2,15 @@
 from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
-import pytest
-from fastai.vision.all import Callback, CancelFitException, TfmdDL, torch
+import numpy as np, pytest
+from fastai.vision.all import Callback, CancelFitException, ShortEpochCallback, TfmdDL, torch
 from torch.utils._python_dispatch import TorchDispatchMode
+import cifar_fastai.learner
 from cifar_fastai.batchwise import BatchPolicy
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import History, Progress, _fused, cifar_learner, opts
 from cifar_fastai.recipes import Recipe, recipe_callbacks, recipe_learner
+from cifar_fastai.sources import Source
 
 class NoWait(TorchDispatchMode):
     "Refuse copies between devices that wait"
@@ -78,6 +80,27 @@ def test_colours_are_brought_to_the_device_once(policy, monkeypatch):
     def no(*args, **kwargs): raise AssertionError('a batch brings something along')
     for o in ('tensor','as_tensor','from_numpy'): monkeypatch.setattr(torch, o, no)
     bp(x, g)
+
+def test_a_cpu_loader_asks_for_no_gpu(source, monkeypatch):
+    "Where there is one, it would start CUDA and take memory there"
+    import fastai.torch_core
+    def no(*args, **kwargs): raise AssertionError('the default device was asked for')
+    monkeypatch.setattr(fastai.torch_core, 'default_device', no)
+    for loader in ('cpu','device'):
+        learn = cifar_learner(cifar_dls(source, bs=20, device='cpu', loader=loader), start='whiten', model_kw=dict(width=32))
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=ShortEpochCallback(0.2))
+
+def test_whitening_sees_every_class(source, monkeypatch):
+    "Folders are in the order of their classes"
+    seen = []
+    monkeypatch.setattr(cifar_fastai.learner, 'start_from', lambda model,start,xb: seen.append(xb))
+    monkeypatch.setattr(cifar_fastai.learner._spread, '__defaults__', (len(source.vocab),))
+    order = np.argsort(source.y, kind='stable')
+    dls = cifar_dls(Source(source.x[order], source.y[order], source.vocab, source.is_valid[order]), bs=20, device='cpu')
+    cifar_learner(dls, start='whiten', model_kw=dict(width=8))
+    x,y = dls.train_ds.items,[o.label for o in dls.train_ds.items]
+    at = [i for xb in seen[0] for i,o in enumerate(dls.test_dl(x, bs=len(x), num_workers=0).one_batch()[0]) if torch.equal(o.as_subclass(torch.Tensor), xb)]
+    assert {y[i] for i in at}==set(source.vocab)
 
 def test_whitening_leaves_the_loaders_where_they_are(source, monkeypatch):
     "`test_dl` on another device would take the statistics along, which all loaders share"
