@@ -26,7 +26,7 @@ def main():
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as tmp:
         src = load_source(shapes10(Path(tmp)/'set', n_train=200, n_test=50), cache=False)
-        recipe = Recipe(epochs=args.epochs, bs=50, policy='crop4+cutout12', alternate=True, sizes=[8,16], ema=0.9, precision='fp32', model_kw=dict(width=8, dropout=0.1))
+        recipe = Recipe(epochs=args.epochs, bs=50, policy='crop4+cutout12', alternate=True, sizes=[16,24], ema=0.9, precision='fp32', model_kw=dict(width=8, dropout=0.1))
         train(Recipe(epochs=1, bs=50, model_kw=dict(width=8)), src, Path(tmp)/'warm-up', device='cpu') # what is imported and opened once, is by now
         before,watch,start = (handles(), processes()),Watch(),time.time()
         train(recipe, src, Path(tmp)/'run', device='cpu', workers=2, cbs=watch)

@@ -119,10 +119,11 @@ less = { # what makes a command small: it is added to its options, where the las
     ('train',): [*train, '--run-dir','made', '--no-report'], ('train','--resume'): ['--device','cpu','--no-report'], ('train','--rerun'): ['--device','cpu','--no-report','--run-dir','made'], ('train','--list'): [],
     ('lr-find',): [*small, '--bs','16', '--num-it','30', '--out','found.png'], ('report',): ['--n','2','--device','cpu'], ('predict',): ['--device','cpu'], ('explain',): ['--device','cpu'],
     ('bench','accuracy'): [*train, '--seeds','1','--out','made','--runs','runs/bench'], ('bench','table'): [], ('bench','explain'): ['--n','4','--n-pointing','4','--methods','HiResCAM','--layers','stage2','--device','cpu','--out','made.json'],
+    ('bench','effects'): [*train, '--seeds','1','--out','made.json','--runs','runs/effects'],
     ('bench','step'): ['--n-batches','1','--bs','16','--rounds','1','--device','cpu','--out','made.json'],
     ('bench','start'): ['--rounds','1','--out','made.json'],
 }
-sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','start') # commands that are given the small data as their source
+sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','effects'),('bench','start') # commands that are given the small data as their source
 heavy = '--compile','bench accuracy','bench explain','bench start' # seconds to minutes each
 
 def package(argv):
@@ -158,7 +159,7 @@ def test_command_is_run(doc, argv, line, data_dir, run_dir, cut_dir, tmp_path, c
         else: assert any(line.startswith(o) for o in not_run), f'{line}: the tests do not know how to run it: teach it to test_snippets.py, or add it to `not_run` with the reason'
         return
     shutil.copytree(run_dir, 'runs/mine'); shutil.copytree(cut_dir if '--resume' in argv else run_dir, 'RUN')
-    shutil.copytree(root/'results', 'results')
+    for o in ('results','benchmarks'): shutil.copytree(root/o, o)
     Path('holidays').mkdir()
     for o in ('photo.jpg','new.jpg','holidays/1.jpg'): Image.new('RGB', (60,40), (90,120,60)).save(o)
     Path('mine.json').write_text('{"base": "plain", "epochs": 1}')
