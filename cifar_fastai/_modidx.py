@@ -165,6 +165,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'cifar_fastai.cli._newest': ('cli.html#_newest', 'cifar_fastai/cli.py'),
                                   'cifar_fastai.cli._number_or': ('cli.html#_number_or', 'cifar_fastai/cli.py'),
                                   'cifar_fastai.cli._options': ('cli.html#_options', 'cifar_fastai/cli.py'),
+                                  'cifar_fastai.cli._or_none': ('cli.html#_or_none', 'cifar_fastai/cli.py'),
                                   'cifar_fastai.cli._out_file': ('cli.html#_out_file', 'cifar_fastai/cli.py'),
                                   'cifar_fastai.cli._parser': ('cli.html#_parser', 'cifar_fastai/cli.py'),
                                   'cifar_fastai.cli._picture_parser': ('cli.html#_picture_parser', 'cifar_fastai/cli.py'),

@@ -39,7 +39,13 @@ def _options(s):
     except ValueError: return k,v
 _options.__name__ = 'NAME=VALUE'
 
-def _sizes(s): return [int(o) for o in s.split(',')]
+def _or_none(kind, what):
+    "A type for argparse: 'none', which unsets a field of a recipe, or what `kind` makes"
+    def f(s): return None if s=='none' else kind(s)
+    f.__name__ = f"{what} (or 'none')"
+    return f
+
+def _sizes(s): return [] if s=='none' else [int(o) for o in s.split(',')]
 _sizes.__name__ = 'list of pixels'
 
 def _names(s): return tuple(s.split(','))
@@ -60,7 +66,7 @@ _recipe_options = (
     ('--opt-kw',    _options,           'K=V',  "options of the optimiser, such as momentum=0.9"),
     ('--lr',        _number_or('find'), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimiser's, 0.1 for sgd)"),
     ('--find-kw',   _options,           'K=V',  "options of the finder: start_lr, end_lr, num_it, chosen"),
-    ('--wd',        float,              'X',    "weight decay (default: the optimiser's, 5e-4 for sgd)"),
+    ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimiser's, 5e-4 for sgd)"),
     ('--sched',     str,                'NAME', "schedule: one_cycle, linear, plateau, constant, none (default one_cycle)"),
     ('--sched-kw',  _options,           'K=V',  "options of the schedule, such as pct_start=0.3"),
     ('--label-smoothing', float,        'EPS',  "label smoothing of the loss (default 0.0)"),
@@ -68,14 +74,14 @@ _recipe_options = (
     ('--cutmix',    float,              'ALPHA', "CutMix (default 0.0: none)"),
     ('--l1',        float,              'X',    "factor of an L1 penalty (default 0.0)"),
     ('--l2',        float,              'X',    "factor of an L2 penalty (default 0.0)"),
-    ('--grad-clip', float,              'NORM', "clip the gradient to this norm (default: not)"),
-    ('--ema',       float,              'DECAY', "average the weights, keeping this share at each step (default: not)"),
+    ('--grad-clip', _or_none(float, 'number'), 'NORM', "clip the gradient to this norm (default: not)"),
+    ('--ema',       _or_none(float, 'number'), 'DECAY', "average the weights, keeping this share at each step (default: not)"),
     ('--lookahead', None,               None,   "pull the weights back to a slow copy"),
-    ('--early-stop', int,               'N',    "end after so many epochs without a better validation loss; needs --valid PART (default: not)"),
+    ('--early-stop', _or_none(int, 'whole number'), 'N',    "end after so many epochs without a better validation loss; needs --valid PART (default: not)"),
     ('--tta',       str,                'NAME', "test-time augmentation measured at the end: none, mirror, six (default none)"),
     ('--valid-every', int,              'N',    "epochs between validations (default 1)"),
     ('--valid',     _number_or('test'), 'PART', "validate on the test images, or on this share of the training images (default test)"),
-    ('--n-train',   int,                'N',    "keep only this many training images, as many of each class (default: all)"),
+    ('--n-train',   _or_none(int, 'whole number'), 'N',    "keep only this many training images, as many of each class (default: all)"),
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
     ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
 
@@ -85,7 +91,7 @@ def _parser(prog, description, skip=()):
     p = _Parser(prog, description)
     p.add_argument('--source', metavar='SRC', help='cifar10, shapes10 (generated, no download), or a path: image folder, cifar-10-batches-py, cifar-10-python.tar.gz '
                    '(default: $CIFAR_FASTAI_DATA, else fastai\'s copy of CIFAR-10, downloaded if it is not there)')
-    p.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; the options below change it')
+    p.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; the options below change it, and none, where a number may be left out, takes it out')
     for flag,kind,var,text in _recipe_options:
         if flag in skip: continue
         how = dict(action=argparse.BooleanOptionalAction) if kind is None else dict(type=kind, metavar=var, **(dict(nargs='+') if kind is _options else {}))

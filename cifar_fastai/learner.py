@@ -102,7 +102,8 @@ def log_line(
 ) -> str: # one line
     "A row of the log as a line of text"
     e,lr,tl,ta,vl,va,c,s,i = _fmt(row)
-    return f'epoch {e}  lr {lr}  train {tl} {ta}  valid {vl} {va} ({c})  {s} s  {i} img/s'
+    valid = f'valid {vl} {va} ({c})' if {vl,va,c}!={'-'} else 'not validated'
+    return f'epoch {e}  lr {lr}  train {tl} {ta}  {valid}  {s} s  {i} img/s'
 
 _head = ['epoch','lr','train loss','train acc','valid loss','valid acc','correct','seconds','img/s']
 
@@ -267,6 +268,11 @@ def _with_options(opt, kw):
     except Exception as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
     return opt
 
+def _spread(items, n=2000):
+    "At most `n` of the items, from all over them, since folders are in the order of their classes"
+    items = L(items)
+    return items[np.linspace(0, len(items)-1, min(n, len(items))).round().astype(int)]
+
 # %% ../nbs/05_learner.ipynb #e94cf0bd
 def _network(arch, dls, model_kw):
     "The network of a name, with a head for the classes of `dls`; or `arch` itself"
@@ -281,11 +287,6 @@ def _network(arch, dls, model_kw):
     return model
 
 # %% ../nbs/05_learner.ipynb #5326b85e
-def _spread(items, n=2000):
-    "At most `n` of the items, from all over them, since folders are in the order of their classes"
-    items = L(items)
-    return items[np.linspace(0, len(items)-1, min(n, len(items))).round().astype(int)]
-
 def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own

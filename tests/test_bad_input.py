@@ -114,7 +114,7 @@ commands = [
     ('train --sched plateau --sched-kw factor=1', 'factor is 1: it must be a number above 1'),
     ('train --sched plateau --sched-kw monitor=loss', "unknown monitor 'loss': choose from train_loss, valid_loss"),
     ('train --n-train 3', 'n_train is 3: it must be a whole number at least 10 and at most 200'),
-    ('train --n-train 1e9', "argument --n-train: invalid int value: '1e9' (see cifar-train --help)"),
+    ('train --n-train 1e9', "argument --n-train: invalid whole number (or 'none') value: '1e9' (see cifar-train --help)"),
     ('train --valid 0.01', "valid is 0.01: that takes 0 of the 20 training images of 'arrow'; leave some on either side"),
     ('train --valid 0', 'valid is 0.0: it must be a number above 0 and below 1'),
     ('train --valid nan', 'valid is nan: it must be a number above 0 and below 1'),
