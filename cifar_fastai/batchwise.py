@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from .errors import InputError
 from fastai.vision.all import F, torch
-from .augment import cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
+from .augment import Cutout, cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
 import albumentations as A
 import cv2
 
@@ -32,13 +32,15 @@ def _outside(i, size, mode):
 
 class _Crop:
     "`Pad` and `RandomCrop` of the image's own size"
-    def __init__(self, pad): self.pad,self.mode,self.fill = pad.padding,pad.border_mode,pad.fill
+    def __init__(self, pad): self.pad,self.mode,self.fill = pad.padding,pad.border_mode,_key(pad.fill)
     def draw(self, n, size, g): return dict(dy=_whole(n, 2*self.pad+1, g)-self.pad, dx=_whole(n, 2*self.pad+1, g)-self.pad)
     def apply(self, x, dy, dx):
         n,h,w,_ = x.shape
         (r,above),(c,beside) = (_outside(torch.arange(k, device=x.device)[None]+d[:,None], k, self.mode) for k,d in ((h,dy), (w,dx)))
         res = x[torch.arange(n, device=x.device)[:,None,None], r[:,:,None], c[:,None,:]]
-        return res if above is None else res.masked_fill_((above[:,:,None]|beside[:,None,:])[...,None], int(self.fill))
+        if above is None: return res
+        border = (above[:,:,None]|beside[:,None,:])[...,None]
+        return torch.where(border, _colour(self.fill, x.device, torch.uint8), res) if isinstance(self.fill, tuple) else res.masked_fill_(border, int(self.fill))
 
 class _Flip:
     def __init__(self, t): self.p = t.p
@@ -48,7 +50,7 @@ class _Flip:
 class _Cutout:
     "`CoarseDropout` with one hole"
     def __init__(self, t): self.p,self.h,self.w,self.fill = t.p,t.hole_height_range[0],t.hole_width_range[0],_key(t.fill)
-    def draw(self, n, size, g): return dict(top=_whole(n, size-self.h+1, g), left=_whole(n, size-self.w+1, g), cut=torch.rand(n, device=g.device, generator=g)<self.p)
+    def draw(self, n, size, g): return dict(top=_whole(n, size-min(self.h, size)+1, g), left=_whole(n, size-min(self.w, size)+1, g), cut=torch.rand(n, device=g.device, generator=g)<self.p)
     def apply(self, x, top, left, cut):
         i,j = (torch.arange(k, device=x.device)[None] for k in x.shape[1:3])
         rows,cols = (i>=top[:,None])&(i<top[:,None]+self.h),(j>=left[:,None])&(j<left[:,None]+self.w)
@@ -90,23 +92,23 @@ def _no(t, why): raise InputError(f"{type(t).__name__} {why}, which cannot be do
 
 def _op(ts, size):
     "The operation for the first of the transforms `ts`, and how many of them it covers"
-    t = ts[0]
-    if isinstance(t, A.Pad):
-        if len(ts)<2 or not isinstance(ts[1], A.RandomCrop): _no(t, 'comes without RandomCrop')
-        if not isinstance(t.padding, int) or t.p<1 or ts[1].p<1 or t.border_mode not in (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101): _no(t, f'has padding {t.padding}, p {t.p} and {ts[1].p}, border mode {t.border_mode}')
+    t,kind = ts[0],type(ts[0]) # exactly: what is derived from a transform does something else
+    if kind is A.Pad:
+        if len(ts)<2 or type(ts[1]) is not A.RandomCrop: _no(t, 'comes without RandomCrop')
+        if not isinstance(t.padding, int) or t.p<1 or ts[1].p<1 or t.border_mode not in (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101) or isinstance(t.fill, str) or t.padding>=size: _no(t, f'has padding {t.padding}, p {t.p} and {ts[1].p}, border mode {t.border_mode}, fill {t.fill}')
         if (ts[1].height,ts[1].width)!=(size,size): _no(ts[1], f'is {ts[1].height}x{ts[1].width} of {size}x{size}')
         return _Crop(t),2
-    if isinstance(t, A.HorizontalFlip): return _Flip(t),1
-    if isinstance(t, A.CoarseDropout):
+    if kind is A.HorizontalFlip: return _Flip(t),1
+    if kind in (A.CoarseDropout, Cutout):
         fixed = lambda r: r[0]==r[1] and isinstance(r[0], int)
         if tuple(t.num_holes_range)!=(1,1) or not fixed(t.hole_height_range) or not fixed(t.hole_width_range) or isinstance(t.fill, str): _no(t, 'has several holes, or of several sizes, or a fill by name')
         return _Cutout(t),1
-    if isinstance(t, (A.Rotate, A.Affine)):
-        rot = isinstance(t, A.Rotate)
+    if kind in (A.Rotate, A.Affine):
+        rot = kind is A.Rotate
         if t.border_mode!=cv2.BORDER_CONSTANT or t.interpolation!=cv2.INTER_LINEAR: _no(t, 'has another border or interpolation than constant and linear')
-        if rot and t.crop_border or not rot and (t.keep_ratio or t.balanced_scale or t.fit_output or t.translate_px or any(v!=(0,0) for v in map(tuple, t.shear.values()))): _no(t, 'has shear, pixels, kept ratio or a fitted output')
+        if rot and t.crop_border or not rot and (t.keep_ratio or t.balanced_scale or t.fit_output or any(tuple(v)!=(0,0) for v in (t.translate_px or {}).values()) or any(v!=(0,0) for v in map(tuple, t.shear.values()))): _no(t, 'has shear, pixels, kept ratio or a fitted output')
         return _Affine(t),1
-    if isinstance(t, A.RandomBrightnessContrast):
+    if kind is A.RandomBrightnessContrast:
         if not t.brightness_by_max or t.ensure_safe_range: _no(t, 'is by the mean, or kept in range')
         return _Light(t),1
     _no(t, 'is not among the transforms known here')
@@ -120,6 +122,7 @@ class BatchPolicy:
         fill=cifar10_fill, # colour of holes and turned-in corners, R, G, B on the 0-255 scale
     ):
         self.aug,self.size,self.ops = make_policy(policy, size, fill),size,[]
+        if self.aug.p<1: _no(self.aug, f'has p {self.aug.p}')
         ts = list(self.aug.transforms)
         while ts:
             op,n = _op(ts, size)

@@ -63,20 +63,26 @@ def item_label(
 
 # %% ../nbs/03_data.ipynb #e50a982e
 def _draw(source, idxs, count, seed, what, some_left=True):
-    "From `idxs`, `count(n)` of the n images of each class, by `seed`"
+    "From `idxs`, as many of each class as `count` says of the sizes of all, by `seed`"
     rng,res = np.random.RandomState(seed),[]
-    for c,name in enumerate(source.vocab):
-        mine = idxs[source.y[idxs]==c]
-        n = count(len(mine))
+    of = [idxs[source.y[idxs]==c] for c in range(len(source.vocab))]
+    for name,mine,n in zip(source.vocab, of, count(list(map(len, of)))):
         if n==0 or (some_left and n==len(mine)): raise InputError(f'{what}: that takes {n} of the {len(mine)} training images of {name!r}; leave some on either side')
         res.append(rng.permutation(mine)[:n])
     return np.sort(np.concatenate(res))
+
+def _shares(sizes, n):
+    "`n` shared out in proportion to `sizes`, in whole numbers: what is over goes to the largest remainders"
+    exact = n*np.asarray(sizes)/sum(sizes)
+    res = np.floor(exact).astype(int)
+    res[np.argsort(res-exact, kind='stable')[:n-res.sum()]] += 1
+    return res.tolist()
 
 def split_idxs(
     source:Source, # images in memory
     valid='test', # 'test', or the share of the training images to hold out, above 0 and below 1
     seed:int=0, # of the held-out part, and of the choice of `n_train`
-    n_train:int=None, # keep only this many training images, as many of each class; None: all
+    n_train:int=None, # keep only this many training images, of each class in proportion; None: all
 ) -> tuple: # two arrays of indices, training and validation
     "Indices of the training and the validation items, stratified by class"
     if not hasattr(source, 'is_valid'): raise InputError(f'source is a {type(source).__name__}: give what `load_source` returns')
@@ -88,12 +94,11 @@ def split_idxs(
         trn,val = idxs[~test],idxs[test]
     else:
         check_number('valid', valid, above=0, below=1)
-        val = _draw(source, idxs[~test], lambda n: round(n*valid), seed, f'valid is {valid}')
+        val = _draw(source, idxs[~test], lambda sizes: [round(k*valid) for k in sizes], seed, f'valid is {valid}')
         trn = np.setdiff1d(idxs[~test], val)
     if n_train is not None:
         check_number('n_train', n_train, low=len(source.vocab), high=len(trn), whole=True)
-        share = n_train/len(trn)
-        trn = _draw(source, trn, lambda n: round(n*share), seed, f'n_train is {n_train}', some_left=False)
+        trn = _draw(source, trn, lambda sizes: _shares(sizes, n_train), seed, f'n_train is {n_train}', some_left=False)
     return trn,val
 
 # %% ../nbs/03_data.ipynb #4c62f554
@@ -121,7 +126,7 @@ def _sides(seed, n): return np.random.default_rng(seed).integers(0, 2, n) # of a
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch, see `tricks.AlternatingFlip`
-    on_device = None # images, labels and policy on the device, see `put_on_device`
+    on_device = item_tfms = None # images, labels and policy on the device, and what the items went through, see `put_on_device`
     at_once = None # images that are made at once there; None: on a GPU, which takes hardly longer over many than over a few, 4,096 of 32x32 or fewer larger ones, and a batch on a CPU
     def randomize(self):
         super().randomize()
@@ -129,7 +134,8 @@ class CifarDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         res = super().new(dataset, cls, **kwargs)
-        if dataset is None and cls is None and set(kwargs)<={'bs','shuffle','drop_last'}: res.on_device,res.at_once = self.on_device,self.at_once # the same items, as `get_preds` wants them
+        if dataset is None and cls is None and set(kwargs)<={'bs','shuffle','drop_last','get_idxs'}: # the same items, as `get_preds` wants them
+            res.on_device,res.at_once,res.item_tfms = self.on_device,self.at_once,self.item_tfms
         return res
 
     def get_idxs(self):
@@ -138,7 +144,7 @@ class CifarDL(TfmdDL):
 
     def create_batches(self, samps):
         if self.prebatched: return (yield from super().create_batches(samps))
-        if self.on_device: return (yield from self._device_batches(samps, *self.on_device))
+        if self.on_device: return (yield from self._device_batches(samps, *self._batchable()))
         if self.dataset is not None: self.it = iter(self.dataset)
         tfms,mem = [t for t in self.after_item.fs if isinstance(t, PolicyTransform)],self._in_memory()
         for i,idxs in enumerate(self.chunkify(samps)):
@@ -177,7 +183,10 @@ def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
     samps = list(samps)
     xb = x[idxs[samps]]
     if policy is not None:
-        for i,o in enumerate(xb): xb[i] = policy(image=o)['image']
+        for i,o in enumerate(xb):
+            res = policy(image=o)['image']
+            if getattr(res, 'dtype', None)!=xb.dtype or res.shape!=o.shape: raise InputError(f"the policy makes {getattr(res, 'dtype', type(res).__name__)} of shape {tuple(np.shape(res))} of images that are uint8 of shape {o.shape}: leave out what normalises, converts or resizes them; batches are normalised afterwards")
+            xb[i] = res
     turned = self._turned(samps)
     if turned.any(): xb[turned] = xb[turned][:,:,::-1]
     xb = torch.from_numpy(xb).permute(0,3,1,2).contiguous()
@@ -194,8 +203,15 @@ def put_on_device(self:CifarDL,
     if self.fake_l.num_workers: raise InputError(f'workers is {self.fake_l.num_workers}: batches that are made on the device need none, so give 0')
     src,idxs,ys,aug = mem
     x = torch.from_numpy(src).to(self.device) if x is None else x
+    self.item_tfms = [*self.after_item.fs, *self.before_batch.fs]
     self.on_device = x,torch.from_numpy(idxs).to(self.device),torch.from_numpy(ys).to(self.device),BatchPolicy(aug, x.shape[1]) if aug is not None else None
     return x
+
+@patch
+def _batchable(self:CifarDL):
+    "What batches are made from on the device; raises `InputError` where a transform of items was added since"
+    if [*self.after_item.fs, *self.before_batch.fs]!=self.item_tfms: raise InputError("a transform of items was added to a loader that makes whole batches on the device, which has none: use the loader 'cpu'")
+    return self.on_device
 
 @patch
 def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
@@ -204,10 +220,11 @@ def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
     if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
     send = lambda o: torch.from_numpy(o).to(self.device, non_blocking=True)
     at,turned = send(samps),None if self.alternate is None else send(self._turned(samps))
+    g = torch.Generator(self.device).manual_seed(self.epoch_seed)
     k = self.bs*max(1, (self.at_once or (0 if self.device.type=='cpu' else 4096*32**2//x[0,...,0].numel()))//self.bs)
     for i in range(0, len(samps), k):
         xs = x[idxs[at[i:i+k]]]
-        if policy is not None: xs = policy(xs, torch.Generator(self.device).manual_seed((self.epoch_seed<<20)+i//k))
+        if policy is not None: xs = policy(xs, g)
         if turned is not None: xs = torch.where(turned[i:i+k,None,None,None], xs.flip(2), xs)
         both = tfms((TensorImage(xs.permute(0,3,1,2)),TensorCategory(ys[at[i:i+k]])))
         for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)): yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)
@@ -217,7 +234,7 @@ def __iter__(self:CifarDL):
     "As of any `TfmdDL`; on the device without PyTorch's loader, and normalised where they are made, several batches at once"
     if self.prebatched or not self.on_device or any(type(t) not in (IntToFloatTensor,Normalize) for t in self.after_batch.fs): return (yield from TfmdDL.__iter__(self))
     self.randomize(); self.before_iter()
-    yield from self._device_batches(self.get_idxs(), *self.on_device, self.after_batch)
+    yield from self._device_batches(self.get_idxs(), *self._batchable(), self.after_batch)
     self.after_iter()
 
 # %% ../nbs/03_data.ipynb #5a3a2338

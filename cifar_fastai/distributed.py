@@ -34,6 +34,10 @@ def share_dl() -> type: # `ShareDL(dl, rank=None, world_size=None)`, by default 
             if self.dl.drop_last: idxs = idxs[:len(idxs)//self.world_size*self.world_size]
             return idxs[self.rank::self.world_size]
 
+        def create_batches(self, samps):
+            self.dl.offs,self.dl.num_workers = self.offs,self.num_workers # which worker this is, the draws of a batch go by
+            return self.dl.create_batches(samps)
+
         def __len__(self):
             n = len(self.dl.dataset) if self.dl.n is None else self.dl.n
             n = n//self.world_size if self.dl.drop_last else (n-self.rank+self.world_size-1)//self.world_size

@@ -7,7 +7,7 @@ __all__ = ['norms', 'archs', 'BasicBlock', 'ResNet', 'resnet18', 'resnet34', 'n_
            'summary']
 
 # %% ../nbs/04_models.ipynb #b31066f0
-import re
+import math, re
 from html import escape
 import torch, torch.nn.functional as F
 from torch import nn
@@ -15,7 +15,7 @@ import torchinfo
 from .errors import InputError, _show, one_of, check_number
 
 # %% ../nbs/04_models.ipynb #199f19d9
-norms = dict(batch=nn.BatchNorm2d, layer=lambda nf: nn.GroupNorm(1, nf), group=lambda nf: nn.GroupNorm(min(32, nf), nf))
+norms = dict(batch=nn.BatchNorm2d, layer=lambda nf: nn.GroupNorm(1, nf), group=lambda nf: nn.GroupNorm(math.gcd(32, nf), nf))
 
 # %% ../nbs/04_models.ipynb #6dbae01f
 class BasicBlock(nn.Module):

@@ -247,7 +247,7 @@ def _check_classes(path, counts):
     if len(names)==1: raise InputError(f'{_short(path)} has one class, {min(names)!r}: a classifier needs two or more; {_layouts}')
     empty = sorted(c for c in names if not counts.get((0,c)))
     if empty: raise InputError(f"no training images of {', '.join(empty)} in {_short(path)}: add some, or remove the class from every split")
-    return cifar10_vocab if names==set(cifar10_vocab) else tuple(sorted(names, key=_natural))
+    return cifar10_vocab if names==set(cifar10_vocab) else tuple(sorted(names, key=lambda o: (_natural(o), o)))
 
 # %% ../nbs/01_sources.ipynb #384f1d82
 def _decode(root, names, size, threads=1, show=False):
@@ -273,7 +273,7 @@ def _decode(root, names, size, threads=1, show=False):
 def _read_folder(path, files, size, say):
     "Decode the listed `files`: what `_raw` returns"
     vocab = _check_classes(path, {k:len(v) for k,v in files.items()})
-    rows = [(s, vocab.index(c), f) for s in (0,1) for c in vocab for f in sorted(files.get((s,c), []), key=lambda o: _natural(o[0]))]
+    rows = [(s, vocab.index(c), f) for s in (0,1) for c in vocab for f in sorted(files.get((s,c), []), key=lambda o: (_natural(o[0]), o[0]))]
     total = sum(f[1] for _,_,f in rows)
     long = len(rows)>10_000 or total>2e8
     if long: say(f'decoding {len(rows):,} images')

@@ -73,10 +73,14 @@ def orthogonal(
     s,p = x.bmm(x.mT),None
     for i in range(steps):
         q = torch.baddbmm(s, s, s, beta=b, alpha=c)
+        if dtype!=torch.float32: # in few bits the errors of a carried product grow, so it is made anew
+            x = torch.baddbmm(x, q, x, beta=a)
+            s = x.bmm(x.mT)
+            continue
         q.diagonal(dim1=1, dim2=2).add_(a)
         p = q if p is None else q.bmm(p)
         if i<steps-1: s = q.bmm(s).bmm(q)
-    x = p.bmm(x)
+    if p is not None: x = p.bmm(x)
     return (x.mT if tall else x).reshape(g.shape).to(g)
 
 # %% ../nbs/04_tricks.ipynb #3cbaf64b
@@ -124,8 +128,9 @@ class AlternatingFlip(Callback):
     def __init__(self,
         seed:int=0, # of the first epoch's side
     ): self.seed = check_number('seed', seed, low=0, whole=True)
-    def before_train(self): self.dls.train.alternate = self.seed,self.epoch
-    def after_fit(self): self.dls.train.alternate = None
+    def _dl(self): return getattr(self.dls.train, 'dl', self.dls.train) # a process's share of a loader has the loader in it
+    def before_train(self): self._dl().alternate = self.seed,self.epoch
+    def after_fit(self): self._dl().alternate = None
 
 # %% ../nbs/04_tricks.ipynb #569b3989
 class ProgressiveSize(Callback):
