@@ -102,7 +102,7 @@ def mistakes(self:RunViewer,
         interp = self.scored()
         wrong = int((interp.decoded!=interp.targs).sum())
         if wrong and (by,n) not in self.drawn:
-            items = interp.misclassified(min(check_number('n', n, low=1, whole=True), wrong), by)
+            items = interp.misclassified(n, by)
             maps = _Maps(interp, items, [default_method], [self.layer], ('predicted','actual'))
             self.drawn[by,n] = [(o, Image.fromarray(_bytes(img)), _strip([img, *(maps.views[i,c,t] for c in maps.combos for t in maps.targets)])) for i,(o,img) in enumerate(zip(items, maps.imgs))]
         return self.drawn[by,n] if wrong else []

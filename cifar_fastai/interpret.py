@@ -171,7 +171,6 @@ def _pick(self:CifarInterpretation, mask, k, by, seed, what):
     check_number('k', k, low=1, whole=True); one_of('order', by, _orders); check_number('seed', seed, low=0, whole=True)
     idxs = torch.nonzero(mask).flatten()
     if not len(idxs): raise InputError(f'there are no {what} among the {len(mask)} items: nothing to show')
-    if k>len(idxs): raise InputError(f'k is {k}, but there are only {len(idxs)} {what} among the {len(mask)} items: ask for at most {len(idxs)}')
     return self.scored(self._ordered(idxs, by, seed)[:k].tolist())
 
 @patch
@@ -186,7 +185,7 @@ def scored(self:CifarInterpretation,
 
 @patch
 def misclassified(self:CifarInterpretation,
-    k:int=20, # how many
+    k:int=20, # how many, at most
     by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
     seed:int=0, # of the random draw
 ) -> ScoredItems:
@@ -195,7 +194,7 @@ def misclassified(self:CifarInterpretation,
 
 @patch
 def correct(self:CifarInterpretation,
-    k:int=20, # how many
+    k:int=20, # how many, at most
     by:str='confidence', # 'loss' or 'confidence', largest first, or 'random'
     seed:int=0, # of the random draw
 ) -> ScoredItems:

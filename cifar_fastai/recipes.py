@@ -163,7 +163,7 @@ recipes = {r.name: r for r in (
            model_kw=dict(norm='layer', last_stride=1), policy='r3', epochs=40, bs=128, opt='adam', lr=1e-3, sched='plateau'),
     Recipe('R4', "write-up R4, 87.29 %. Mended: half of the images are mirrored and not all, cutout before the normalisation, the right standard deviation",
            policy='r4', epochs=60, bs=128, opt='adam', lr=1e-3, sched='none'),
-    Recipe('R5', "write-up R5, 91.38 %. Mended: the rate ends above zero, losses are means over images, the peak is a tenth of the rate with the least loss",
+    Recipe('R5', "write-up R5, 91.38 %. Mended: the rate ends above zero, losses are means over images. Chosen: the peak is a tenth of the rate with the least loss",
            policy='r5', epochs=20, bs=512, opt='adam', wd=1e-7, lr='find', find_kw=dict(end_lr=0.1, chosen='minimum'), sched='linear', sched_kw=dict(pct_start=0.25, div=100, div_final=100)),
     Recipe('plain', "the public recipe without tricks: SGD with Nesterov momentum, triangular schedule, mirror, shift by 4, cutout 12",
            policy='crop4+flip+cutout12', epochs=20, bs=500, lr=0.2, sched='linear', sched_kw=dict(pct_start=0.2, **_triangle), tta='six'),

@@ -301,8 +301,8 @@ def _looked(interp, n, methods, layers, figs):
     "The sections of top losses, mistakes and correct answers"
     layers = _stages(interp.learn.model, interp.learn.dls.source.size) if layers is None else layers
     n_wrong,n_right = int((interp.decoded!=interp.targs).sum()),int((interp.decoded==interp.targs).sum())
-    wrong = interp.misclassified(min(n, n_wrong)) if n_wrong else []
-    right = interp.correct(min(-(-n//2), n_right), 'random') if n_right else []
+    wrong = interp.misclassified(n) if n_wrong else []
+    right = interp.correct(-(-n//2), 'random') if n_right else []
     how = f"{' and '.join(methods)} at {' and '.join(layers)}. Bright is what spoke for the class at the left of the row; "
     res = [_losses_section(interp, n, figs, [o.idx for o in wrong] if layers else [])]
     for items,id,what,text,targets in (

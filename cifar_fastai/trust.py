@@ -57,8 +57,9 @@ def _tried(methods, layers):
 @patch
 def _right(self:CifarInterpretation, n, seed):
     "`n` correctly classified items, or all of them"
-    if n is not None: check_number('n', n, low=1, high=len(self.targs), whole=True)
-    return self.correct(int((self.decoded==self.targs).sum()) if n is None else n, 'random', seed)
+    right = int((self.decoded==self.targs).sum())
+    if n is not None and right: check_number('n', n, low=1, high=right, whole=True)
+    return self.correct(n or max(right, 1), 'random', seed)
 
 @patch
 def pointing_game(self:CifarInterpretation,

@@ -98,9 +98,11 @@ def test_install_cell(project, monkeypatch, tmp_path):
     assert src.startswith('#| notest\n'), 'nbdev_test leaves it out'
     assert run_cell(src, monkeypatch, here, True)==run_cell(src, monkeypatch, tmp_path, True)==[]
     assert run_cell(src, monkeypatch, here, False)==['%pip install -q ../..']
-    with pytest.raises(FileNotFoundError, match='upload the project or clone it'): run_cell(src, monkeypatch, tmp_path, False)
+    with pytest.raises(FileNotFoundError, match='clone the project or upload it'): run_cell(src, monkeypatch, tmp_path, False)
     assert badges(project, '--repo', 'me/mine').returncode==0
     src = same()
     assert run_cell(src, monkeypatch, tmp_path, True)==[] and run_cell(src, monkeypatch, here, False)==['%pip install -q ../..']
     assert run_cell(src, monkeypatch, tmp_path, False)==['!git clone -q --depth 1 https://github.com/me/mine', '%cd mine/nbs/tutorials', '%pip install -q ../..']
+    (tmp_path/'mine').mkdir() # after a restart: Colab is back in its own folder
+    assert run_cell(src, monkeypatch, tmp_path, True)==['%cd mine/nbs/tutorials'] and run_cell(src, monkeypatch, tmp_path, False)==['%cd mine/nbs/tutorials', '%pip install -q ../..']
     assert badges(project, '--no-repo').returncode==0

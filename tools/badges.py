@@ -26,11 +26,12 @@ def badge(repo, nb):
     return f'[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{repo}/blob/main/{nb})'
 
 def install(repo):
-    "Source of the cell that installs the package where it is missing, and nothing where it is there; from a clone, so that the notebook finds its neighbours"
-    if repo: get = [f'!git clone -q --depth 1 https://github.com/{repo}', f"%cd {repo.split('/')[1]}/nbs/tutorials"]
-    else: get = ["raise FileNotFoundError('upload the project or clone it, and open this notebook in its folder nbs/tutorials')"]
-    return '\n'.join(['#| notest', 'import importlib.util, pathlib', "if importlib.util.find_spec('cifar_fastai') is None: # on Colab, for one",
-                      "    if not pathlib.Path('../../pyproject.toml').exists():", *(f'        {o}' for o in get), '    %pip install -q ../..'])
+    "Source of the cell that goes to the notebook's folder, cloned where it is needed, and installs the package where it is missing; nothing where both are there, after a restart too"
+    name = repo and repo.split('/')[1]
+    if repo: go = [f"    cloned = pathlib.Path('{name}').exists()", '    if missing and not cloned:', f'        !git clone -q --depth 1 https://github.com/{repo}', '    if missing or cloned:', f'        %cd {name}/nbs/tutorials']
+    else: go = ['    if missing:', "        raise FileNotFoundError('clone the project or upload it, go to its folder nbs/tutorials (%cd, on Colab), and run this cell again')"]
+    return '\n'.join(['#| notest', 'import importlib.util, pathlib', "missing = importlib.util.find_spec('cifar_fastai') is None # on Colab, for one",
+                      "if not pathlib.Path('../../pyproject.toml').exists():", *go, 'if missing:', '    %pip install -q ../..'])
 
 def put(nb, id, source, kind, at):
     "Give the cell `id` of `nb` this source, make it, or take it out where there is none"
