@@ -43,7 +43,8 @@ cam_methods = { # name to the class of pytorch-grad-cam
     'EigenCAM': pgc.EigenCAM, 'EigenGradCAM': pgc.EigenGradCAM, 'ScoreCAM': pgc.ScoreCAM, 'AblationCAM': pgc.AblationCAM, 'RandomCAM': pgc.RandomCAM}
 default_method,default_layer = 'HiResCAM','stage1' # what held best for the full ResNet18, see `trust`
 slow_methods = ('ScoreCAM','AblationCAM') # as many passes as the layer has channels
-_no_class = ('EigenCAM',) # the same map whatever class is asked about
+_no_class = ('EigenCAM','RandomCAM') # the same map whatever class is asked about
+_leads = ('GradCAM','HiResCAM','XGradCAM','AblationCAM') # whose map of one class's lead over another is the difference of both: the others rectify, or have no sign
 
 class _Target:
     "The logit of a class, or its lead over another"
@@ -59,12 +60,16 @@ def _raw(cls):
             acts,grads = ([o.cpu().data.numpy() for o in os] for os in (self.activations_and_grads.activations, self.activations_and_grads.gradients))
             return [self.get_cam_image(xb, self.target_layers[0], targets, acts[0], grads[0] if grads else None, eigen_smooth)]
         def aggregate_multi_layers(self, maps): return maps[0]
+        def get_cam_weights(self, xb, layer, targets, *args):
+            w = super().get_cam_weights(xb, layer, targets, *args)
+            return w*np.float32([float(t(o)) for t,o in zip(targets, self.outputs)])[:,None] if cls is pgc.AblationCAM else w # the library divides by the logit, which turns the map where that is negative
+        def __exit__(self, *args): self.activations_and_grads.release() # the library's swallows an IndexError
     return Raw
 
 @contextlib.contextmanager
-def _frozen(model, layer, cut):
-    "`model` in eval mode and without gradients of its weights, its graph starting at `layer`; all as it was afterwards"
-    ps = list(model.parameters())
+def _frozen(model, path, cut):
+    "`model` in eval mode and without gradients of its weights, its graph starting at the module `path`; all as it was afterwards"
+    ps,layer,owner = list(model.parameters()),model.get_submodule(path),model.get_submodule(path.rpartition('.')[0])
     had,grads = [p.requires_grad for p in ps],[p.grad for p in ps]
     hook = layer.register_forward_hook(lambda m,i,o: o.detach().requires_grad_()) if cut else None
     kind = ps[0].device.type
@@ -75,6 +80,7 @@ def _frozen(model, layer, cut):
             with torch.enable_grad(), torch.autocast(kind, enabled=False): yield
         finally:
             if hook: hook.remove()
+            owner._modules[path.rpartition('.')[2]] = layer # AblationCAM puts another in its place, and leaves it there if it is interrupted
             for p,h,g in zip(ps, had, grads): p.requires_grad_(h); p.grad = g
 
 # %% ../nbs/08_cam.ipynb #bd20d239
@@ -107,10 +113,11 @@ def cam_maps(
     others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
     if minus is not None and method in _no_class: raise InputError(f'{method} gives the same map for every class, so a difference of two is empty: use GradCAM')
+    if minus is not None and method not in _leads: raise InputError(f"{method} cannot tell what spoke against a class, so it has no map of one class's lead over another: use {', '.join(_leads[:-1])} or {_leads[-1]}")
     p = next(model.parameters())
     xb = xb.as_subclass(torch.Tensor).to(p.device, torch.float32)
     res = []
-    with _frozen(model, mod, cut=method not in ('ScoreCAM','AblationCAM')), _raw(cls)(model=model, target_layers=[mod]) as cam:
+    with _frozen(model, layer, cut=method not in ('ScoreCAM','AblationCAM')), _raw(cls)(model=model, target_layers=[mod]) as cam:
         np.random.seed(seed)
         with torch.no_grad(): n_out = model(xb[:1]).shape[1]
         for c in {*targets, *filter(lambda o: o is not None, others)}:
@@ -205,13 +212,6 @@ def draw_map(
     ax.imshow(overlay(img, cam, scale, signed, alpha), interpolation='nearest')
     if is_empty(cam, signed): ax.text(0.5, 0.5, 'no positive\nevidence', transform=ax.transAxes, ha='center', va='center', fontsize=7, color='white', bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
 
-@patch
-def _pictures(self:CifarInterpretation, idxs):
-    "Items as H x W x 3 arrays"
-    with as_it_was(self.learn.model): xb = self[idxs][0]
-    imgs = self.dl.decode((xb, self.targs[idxs]))[0]
-    return [np.asarray(o).transpose(1,2,0) for o in imgs]
-
 # %% ../nbs/08_cam.ipynb #6f152e42
 @patch
 def plot_cam(self:CifarInterpretation,
@@ -231,7 +231,7 @@ def plot_cam(self:CifarInterpretation,
     fig,axs = plt.subplots(1+len(maps), len(rows), figsize=(len(rows)*imsize+0.3, (1+len(maps))*(imsize+0.05)+0.6), squeeze=False)
     for i,o in enumerate(rows):
         axs[0,i].imshow(imgs[i], interpolation='nearest'); axs[0,i].axis('off')
-        axs[0,i].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3)
+        axs[0,i].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
         scale = max(float(m[i].abs().max() if s else m[i].clamp(min=0).max()) for m,s in zip(maps, signed))
         for ax,m,s in zip(axs[1:,i], maps, signed): draw_map(ax, imgs[i], m[i], scale or None, s)
     for ax,t in zip(axs[:,0], ['', *(f'{t[0]} over {t[1]}' if isinstance(t, tuple) else t for t in targets)]):
@@ -253,7 +253,7 @@ def plot_stages(self:CifarInterpretation,
     img = self._pictures([item])[0]
     sizes = {k: s for k,s in layer_sizes(self.learn.model, img.shape[0]).items() if '.' not in k}
     fig,axs = plt.subplots(1, 1+len(sizes), figsize=((1+len(sizes))*imsize, imsize+0.45))
-    axs[0].imshow(img, interpolation='nearest'); axs[0].axis('off'); axs[0].set_title(f'{o.actual} as {o.predicted}', fontsize=8)
+    axs[0].imshow(img, interpolation='nearest'); axs[0].axis('off'); axs[0].set_title(f'{o.actual} as {o.predicted}', fontsize=8, parse_math=False)
     for ax,(nm,s) in zip(axs[1:], sizes.items()):
         draw_map(ax, img, self.cam([item], target, method=method, layer=nm, force=True)[0])
         ax.set_title(f'{nm} ({s[1]}x{s[2]})'+(' too coarse' if min(s[1:])<5 else ''), fontsize=8)

@@ -15,7 +15,7 @@ from .errors import InputError, _show, check_kind, check_number, one_of
 from .tables import md_table
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
 from .data import Item, cifar_dls
-from .learner import as_it_was, cifar_learner, load_network
+from .learner import as_it_was, cifar_learner, energy, load_network, pick_precision
 from .diagnosis import accuracy_interval
 from .recipes import read_run, run_source
 
@@ -57,11 +57,16 @@ class CifarInterpretation(ClassificationInterpretation):
     ):
         "Score the items of `learn` once, with validation transforms"
         check_kind('learn', learn, Learner, 'a Learner')
-        if dl is None:
+        own = dl is None
+        if own:
             if ds_idx not in (0,1): raise InputError(f'ds_idx is {ds_idx!r}: 0 is the training items, 1 the validation items')
             with as_it_was(learn.model): dl = learn.dls.test_dl((learn.dls.train_ds, learn.dls.valid_ds)[ds_idx].items, with_labels=True, bs=256, num_workers=0)
+        elif len(dl.dataset): # in the order of the items, without augmentation
+            with as_it_was(learn.model): dl = learn.dls.test_dl(dl.items, with_labels=True, bs=256, num_workers=0)
         if len(dl.dataset)==0: raise InputError('there are no items to interpret: give a loader that has some')
         logits,targs,losses,feats = _one_pass(learn, dl)
+        h = getattr(learn, 'history', None)
+        if own and ds_idx==1 and h is not None and not h.energies: h.energies = [energy(logits)] # of a network that was loaded, not trained
         return cls(learn, dl, losses, act, logits, targs, feats)
 
     def __getitem__(self, idxs):
@@ -73,6 +78,14 @@ class CifarInterpretation(ClassificationInterpretation):
 
 # %% ../nbs/07_interpret.ipynb #de39f916
 from fastcore.basics import patch
+
+@patch
+def _pictures(self:CifarInterpretation, idxs):
+    "Items as H x W x 3 arrays: the images themselves where they are at hand, else what the batch decodes to, whose rounding is fastai's"
+    items = L(self.dl.items)[list(idxs)]
+    if all(isinstance(o, Item) for o in items): return [np.asarray(o.x) for o in items]
+    imgs = self.dl.decode((self[idxs][0], self.targs[idxs]))[0]
+    return [np.clip(np.asarray(o).transpose(1,2,0), 0, 1 if o.is_floating_point() else 255) for o in imgs]
 
 @patch
 def confusion_matrix(self:CifarInterpretation): # classes x classes, rows are actual classes
@@ -106,7 +119,8 @@ def run_learner(
     model,meta = load_network(path)
     r,config = read_run(path)
     dls = cifar_dls(run_source(config, source), 'none', min(r.bs, config['source']['n_train']), r.valid, r.seed, 0, device, (meta['mean'], meta['std']), n_train=r.n_train)
-    return cifar_learner(dls, model)
+    auto = pick_precision('auto', dls.device) # what the run computed in, if that is fast here too
+    return cifar_learner(dls, model, precision=auto if config.get('precision')==auto else 'fp32')
 
 @patch(cls_method=True)
 def from_run(cls:CifarInterpretation,
@@ -146,14 +160,13 @@ class ScoredItems(list):
         imsize:float=1.5, # width of a picture, inches
     ):
         "A gallery: each picture with its actual and its predicted class"
-        xb = self.interp[self.idxs][0]
-        imgs = self.interp.dl.decode((xb, self.interp.targs[self.idxs]))[0]
+        imgs = self.interp._pictures(self.idxs)
         nrows = -(-len(self)//ncols)
         fig,axs = plt.subplots(nrows, ncols, figsize=(ncols*imsize, nrows*(imsize+0.55)), squeeze=False)
         for ax in axs.flat: ax.axis('off')
         for ax,img,o in zip(axs.flat, imgs, self):
-            ax.imshow(np.clip(np.asarray(img).transpose(1,2,0), 0, 1) if img.is_floating_point() else np.asarray(img).transpose(1,2,0), interpolation='nearest')
-            ax.set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3)
+            ax.imshow(img, interpolation='nearest')
+            ax.set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
             ax.text(0.5, -0.04, f'{100*o.prob:.0f} %', transform=ax.transAxes, ha='center', va='top', fontsize=7)
         fig.tight_layout(pad=0.4, h_pad=1.2)
         return fig

@@ -207,7 +207,7 @@ def show(self:Explanation,
     fig,axs = plt.subplots(1, 3, figsize=(2*imsize*min(w/h, 2)+imsize*0.8+1.2, imsize+0.4), width_ratios=[min(w/h, 2)]*2+[0.8])
     small = lambda o: o if max(o.size)<800 else o.resize((o.width*800//max(o.size), o.height*800//max(o.size)))
     for ax,o,t in zip(axs, (self.picture, self.overlay()), (f'{w}x{h}', f"{self.target}{f' over {self.minus}' if self.minus else ''}: {self.how}")):
-        ax.imshow(small(o), interpolation='nearest'); ax.axis('off'); ax.set_title(t, fontsize=8)
+        ax.imshow(small(o), interpolation='nearest'); ax.axis('off'); ax.set_title(t, fontsize=8, parse_math=False)
     names,ps = zip(*self.prediction.top[::-1])
     axs[2].barh(names, ps, color=['C0' if n==self.target else '0.7' for n in names]); axs[2].set_xlim(0, 1); axs[2].tick_params(labelsize=8)
     u = self.prediction.unusual
@@ -324,8 +324,8 @@ def contact_sheet(
         a.imshow(e.picture.crop(e.box).resize((128,128)), interpolation='nearest')
         draw_map(b, np.asarray(e.picture.crop(e.box).resize((128,128))), e.cam, signed=e.minus is not None)
         c,p = e.prediction.top[0]
-        a.set_title(t if len(t)<20 else '…'+t[-18:], fontsize=6, pad=2)
-        b.set_title(f'{c} {100*p:.0f} %'+(' ?' if (e.prediction.unusual or 0)>unusual_from else ''), fontsize=6, pad=2)
+        a.set_title(t if len(t)<20 else '…'+t[-18:], fontsize=6, pad=2, parse_math=False)
+        b.set_title(f'{c} {100*p:.0f} %'+(' ?' if (e.prediction.unusual or 0)>unusual_from else ''), fontsize=6, pad=2, parse_math=False)
     fig.tight_layout(pad=0.3)
     return fig
 
