@@ -63,8 +63,8 @@ _recipe_options = (
     ('--epochs',    int,                'N',    "passes over the training images (default 20)"),
     ('--bs',        int,                'N',    "images in a batch (default 128)"),
     ('--opt',       str,                'NAME', "optimiser: sgd, adam, adamw, muon (default sgd)"),
-    ('--opt-kw',    _options,           'K=V',  "options of the optimiser, such as momentum=0.9"),
-    ('--lr',        _number_or('find'), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimiser's, 0.1 for sgd)"),
+    ('--opt-kw',    _options,           'K=V',  "options of the optimiser, such as nesterov=false"),
+    ('--lr',        _or_none(_number_or('find'), "number, 'find'"), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimiser's, 0.1 for sgd)"),
     ('--find-kw',   _options,           'K=V',  "options of the finder: start_lr, end_lr, num_it, chosen"),
     ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimiser's, 5e-4 for sgd)"),
     ('--sched',     str,                'NAME', "schedule: one_cycle, linear, plateau, constant, none (default one_cycle)"),
@@ -174,6 +174,7 @@ def cifar_train(
         if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
         if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
         if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
+        if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
         from cifar_fastai.distributed import first_goes_first, is_first, several, start_processes
         report = lambda src: None if args.no_report or several() else dict(source=src, device=args.device)
         if args.resume:
@@ -182,7 +183,8 @@ def cifar_train(
             return _ended(path, report(args.source)) if is_first() else 0
         if args.rerun:
             from cifar_fastai.recipes import rerun
-            return _ended(rerun(args.rerun, args.run_dir, args.source, args.device, args.workers), report(args.source))
+            path = rerun(args.rerun, args.run_dir, args.source, args.device, args.workers)
+            return _ended(path, report(args.source)) if is_first() else 0
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
         from cifar_fastai.sources import load_source
@@ -198,9 +200,9 @@ def cifar_lr_find(
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
     "Suggest learning rates, and draw the curve"
     p = _parser('cifar-lr-find', 'Suggest learning rates from a short mock training, and draw the curve.', skip=('--epochs','--lr','--find-kw','--sched','--sched-kw'))
-    p.add_argument('--num-it', type=int, default=100, metavar='N', help='steps of the mock training, at least 30 (default 100)')
-    p.add_argument('--start-lr', type=float, default=1e-6, metavar='RATE', help='first rate (default 1e-6)')
-    p.add_argument('--end-lr', type=float, default=10., metavar='RATE', help='last rate (default 10)')
+    p.add_argument('--num-it', type=int, metavar='N', help="steps of the mock training, at least 30 (default: the recipe's, 100)")
+    p.add_argument('--start-lr', type=float, metavar='RATE', help="first rate (default: the recipe's, 1e-6)")
+    p.add_argument('--end-lr', type=float, metavar='RATE', help="last rate (default: the recipe's, 10)")
     p.add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve (default lr_find.png)')
     args = p.parse_args(argv)
     def run():
@@ -212,7 +214,7 @@ def cifar_lr_find(
         from cifar_fastai.learner import find_lr
         from cifar_fastai.recipes import recipe_learner
         from cifar_fastai.sources import load_source
-        found = find_lr(recipe_learner(r, load_source(args.source, skip_bad=args.skip_bad), args.device, args.workers, args.loader), args.start_lr, args.end_lr, args.num_it, plot=False)
+        found = find_lr(recipe_learner(r, load_source(args.source, skip_bad=args.skip_bad), args.device, args.workers, args.loader), plot=False, **{**r.find_kw, **{k: getattr(args, k) for k in ('start_lr','end_lr','num_it') if getattr(args, k) is not None}})
         found.plot().figure.savefig(args.out, dpi=110, bbox_inches='tight')
         for k,v in found.items(): print(f"{k:8} {v:.3g}{'  (chosen)' if k==found.name else ''}")
         print(f'curve: {args.out}')

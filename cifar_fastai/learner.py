@@ -150,12 +150,14 @@ class History(Callback):
         with torch.no_grad():
             right = self.pred.argmax(1)==y
             s[0],s[1],s[2] = s[0]+self.loss.detach().float().mean()*n, s[1]+right.sum(), s[2]+n
-            if self.training: return
+            if self.training or not self.counting: return
             self.energies.append(energy(self.pred))
             if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
             self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
 
-    def before_validate(self): self.counts,self.energies = None,[]
+    def before_validate(self):
+        self.counting = self.learn.dl is self.dls.valid # no other items, such as those of `predict` or `get_preds`
+        if self.counting: self.counts,self.energies = None,[]
     @property
     def by_class(self): return None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()]
     @property
@@ -338,7 +340,7 @@ def as_it_was(
 ):
     "Leave the modes of `model` and the random states as they were"
     modes = {m: m.training for m in model.modules()}
-    states = random.getstate(),np.random.get_state(),torch.get_rng_state(),torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    states = random.getstate(),np.random.get_state(),torch.get_rng_state(),torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try: yield
     finally:
         for m,t in modes.items(): m.training = t
@@ -416,7 +418,7 @@ def find_lr(
     check_number('end_lr', end_lr, above=start_lr)
     if len(learn.dls.train)==0: raise InputError('the training loader has no batch: give a smaller batch size')
     with _untouched(learn), tempfile.TemporaryDirectory() as tmp:
-        learn.model_dir = tmp # where the finder keeps the weights meanwhile
+        learn.model_dir,learn.save = tmp,lambda *args, **kwargs: None # the weights are kept here, and not by the finder, at whose files several processes would wait for each other
         with learn.removed_cbs([learn.progress] if hasattr(learn, 'progress') else []):
             learn.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
         lrs,losses = np.array(learn.recorder.lrs),np.array([float(o) for o in learn.recorder.losses])
@@ -655,7 +657,7 @@ def environment(
     import albumentations, fastai
     device = torch.device(device)
     hw = torch.cuda.get_device_name(device) if device.type=='cuda' else _cpu_name()
-    return dict(device=str(device), hardware=hw, threads=torch.get_num_threads(), platform=platform.platform(),
+    return dict(device=str(device), hardware=hw, **({'cpu': _cpu_name()} if device.type=='cuda' else {}), threads=torch.get_num_threads(), platform=platform.platform(),
                 versions=dict(cifar_fastai=__version__, python=platform.python_version(), torch=torch.__version__, fastai=fastai.__version__,
                               albumentations=albumentations.__version__, numpy=np.__version__))
 
@@ -766,6 +768,7 @@ def _plain(o):
     "`o` with Python's numbers for NumPy's and plain tensors for fastai's, which a load that runs no code refuses"
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
+    if isinstance(o, L): return [_plain(x) for x in o] # of fastai's own optimisers
     if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
     return o.item() if isinstance(o, np.generic) else o
 
@@ -782,7 +785,7 @@ def _state(learn):
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
                 history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[_own(dl).rng.getstate() for dl in learn.dls.loaders],
                 rngs=dict(python=random.getstate(), numpy=[np_state[0], np_state[1].tolist(), *np_state[2:]], torch=torch.get_rng_state(),
-                          cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])))
+                          cuda=[torch.cuda.get_rng_state(learn.dls.device)] if torch.device(learn.dls.device).type=='cuda' else []))) # processes draw alike, each on its own
 
 # %% ../nbs/05_learner.ipynb #c4ec9017
 class Checkpoint(Callback):
@@ -811,7 +814,7 @@ def _restore(learn, s):
     for dl,o in zip(learn.dls.loaders, s['loaders']): _own(dl).rng.setstate(o)
     rngs = s['rngs']
     random.setstate(rngs['python']); np.random.set_state(tuple(rngs['numpy'])); torch.set_rng_state(rngs['torch'].cpu())
-    for i,o in enumerate(rngs['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o.cpu(), i)
+    if rngs['cuda'] and torch.device(learn.dls.device).type=='cuda': torch.cuda.set_rng_state(rngs['cuda'][0].cpu(), learn.dls.device)
 
 def _differs(learn, s, changed_data_ok):
     "What makes `learn` another run than that of the checkpoint `s`, in words"

@@ -128,6 +128,9 @@ def _check_pairs(r):
     if r.alternate and any(isinstance(o, HorizontalFlip) for o in make_policy(r.policy).transforms):
         without = '+'.join(o for o in r.policy.replace('_', '+').split('+') if o!='flip') or 'none'
         raise InputError(f"alternate is on, and policy {r.policy!r} flips at random: take a policy without, such as {'r5' if without==r.policy else without!r}")
+    for k in r.opt_kw:
+        if k in ('lr','weight_decay'): raise InputError(f"opt_kw has {k}, which the training sets: give it as {'lr' if k=='lr' else 'wd'}")
+        if k in ('momentum','betas') and r.sched in ('one_cycle','linear'): raise InputError(f"opt_kw has {k}, which schedule {r.sched!r} sets at each step: give sched_kw moms, three numbers, or another schedule")
     if r.mixup and r.cutmix: raise InputError(f'mixup is {r.mixup} and cutmix is {r.cutmix}: use one of them')
     if r.early_stop and r.valid=='test': raise InputError("early_stop would choose the epoch by the test images: hold out a part of the training images with valid, such as 0.1")
     for on,what in ((r.early_stop,'early_stop'), (r.sched=='plateau' and r.sched_kw.get('monitor')=='valid_loss',"sched_kw monitor 'valid_loss'")):
@@ -267,7 +270,7 @@ def finish_run(
     "Write weights, metrics, diagnosis and curves of a trained learner to its run folder"
     path,src,hist = Path(path),learn.dls.source,learn.history
     rows,final = hist.rows,hist.rows[-1] if hist.rows else {}
-    if 'valid_acc' in final and hist.by_class is None: # cut off after the last epoch
+    if 'valid_acc' in final and (hist.by_class is None or sum(n for _,n in hist.by_class)!=final['valid_n']): # cut off after the last epoch, or while it was validated
         with learn.no_bar(), learn.no_logging(): learn.validate()
     save_network(learn.model, path, learn.dls.vocab, source_stats(src), src.size, hist.energy if 'valid_acc' in final else None)
     by_class = dict(zip(learn.dls.vocab, hist.by_class)) if 'valid_acc' in final and hist.by_class else None
@@ -432,7 +435,8 @@ def _tell(path, line):
 def _changed(config, device):
     "What is not as it was in the run of `config` and bears on the last bits of the weights; '' if nothing is"
     now = environment(device)
-    pairs = [(k, config.get('versions', {}).get(k), v) for k,v in now['versions'].items()]+[(k, config.get(k), now[k]) for k in ('device','hardware','threads')]
+    now['processes'] = max(num_distrib(), 1)
+    pairs = [(k, config.get('versions', {}).get(k), v) for k,v in now['versions'].items()]+[(k, config.get(k), now[k]) for k in ('device','hardware','threads')]+[('processes', config.get('processes', 1), now['processes'])]
     return ', '.join(f'{k} {v} (was {w})' for k,w,v in pairs if w!=v)
 
 # %% ../nbs/06_recipes.ipynb #9141bbe4
@@ -485,13 +489,14 @@ def rerun(
     cbs=None, # the same callbacks, if `train` was given any
 ) -> Path: # the new run folder
     "Repeat a run by its `config.json`: the same weights where the versions are the same, and on a GPU if it was `deterministic`"
-    path = Path(run_dir).expanduser()
+    path,device = Path(run_dir).expanduser(),start_processes(device) or device
     r,config = read_run(path)
     if config.get('earlier_sources'): raise InputError(f'the run in {path} went on with other images than it began with, so it cannot be repeated: train by its recipe')
     src,device = run_source(config, source),pick_device(config.get('device') if device is None else device)
     with torch_threads(config.get('threads') if device.type=='cpu' and config.get('threads') else torch.get_num_threads()):
-        if diff:=_changed(config, device): print(f'not as before, so the last bits may differ: {diff}')
+        if is_first() and (diff:=_changed(config, device)): print(f'not as before, so the last bits may differ: {diff}')
         new = _new_run(r, src, new_dir, device, workers, cbs, False, 1, config.get('loader', 'cpu'), config.get('compile', False), config.get('deterministic', False), config)
+    if not is_first(): return new
     old,now = (read_json(o/'model.json')['weights_sha256'] if (o/'model.json').exists() else None for o in (path, new))
     if old: print(f"the weights are {'the same as' if old==now else 'other than'} those of {path}")
     return new

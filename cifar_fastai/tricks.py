@@ -135,7 +135,7 @@ class AlternatingFlip(Callback):
 # %% ../nbs/04_tricks.ipynb #569b3989
 class ProgressiveSize(Callback):
     "Train on smaller images first: the epochs are shared out evenly over `sizes`"
-    order = 20 # after the batch is on the device, before `MixUp`
+    order = 20 # after the batch is on the device, and mixed where fastai's `MixUp` does
     def __init__(self,
         sizes, # heights (= widths) in pixels, in order; the last should be the full size
     ): self.sizes = check_numbers('sizes', sizes, low=8, whole=True)
@@ -243,6 +243,6 @@ class TTA(Callback):
     def after_pred(self):
         if self.training or not self.views: return
         x = self.x.as_subclass(torch.Tensor)
-        res = self.pred*(1-sum(w for w,_ in self.views))
-        for w,f in self.views: res = res + w*self.learn.model(f(x))
+        res = self.pred.float()*(1-sum(w for w,_ in self.views)) # in few bits, sums of logits would round near ties away
+        for w,f in self.views: res = res + w*self.learn.model(f(x)).float()
         self.learn.pred = res
