@@ -9,10 +9,15 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-results} failed=()
 
-bench() { printf '\n== cifar-bench %s\n' "$*"; "${PYTHON:-python3}" -m cifar_fastai.cli bench "$@" || failed+=("$*"); }
+bench() { # stopped by Ctrl-C, it stops all
+  local rc=0; printf '\n== cifar-bench %s\n' "$*"
+  "${PYTHON:-python3}" -m cifar_fastai.cli bench "$@" || rc=$?
+  [ "$rc" -ne 130 ] || exit 130
+  [ "$rc" -eq 0 ] || failed+=("$*")
+}
 speed() { local record=$out/gpu/bench-$1.json; shift; [ -s "$record" ] || bench "$@" --out "$record"; } # RECORD BENCH OPTIONS...
-accuracy() { # RECIPE SEEDS
-  grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && grep -qs '"device": "cuda' "$out/$1.json" || bench accuracy --recipe "$1" --seeds "$2" --out "$out"
+accuracy() { # RECIPE SEEDS; not again where all seeds ran on a GPU
+  grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && ! grep -qs '"device": "cpu' "$out/$1.json" || bench accuracy --recipe "$1" --seeds "$2" --out "$out"
 }
 
 mkdir -p "$out/gpu"

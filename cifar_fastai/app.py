@@ -183,14 +183,18 @@ def _private_uploads():
     atexit.register(shutil.rmtree, os.environ['GRADIO_TEMP_DIR'], ignore_errors=True)
 
 def _picture_input(gr, **kwargs):
-    "A picture input that hands on the file as it is, and fetches none from elsewhere"
+    "A picture input that hands on the file as it is"
     res = gr.Image(**kwargs) # a class of our own would have gradio write a .pyi file beside this module
-    move = res.async_move_resource_to_block_cache
+    res.preprocess = lambda payload: payload and payload.path
+    return res
+
+def _fetch_nothing(gr, block):
+    "Have `block` refuse an address: gradio would download it, whatever the block is for"
+    move = block.async_move_resource_to_block_cache
     async def no_address(f):
         if '://' in str(f): raise gr.Error('pictures are uploaded here, not fetched from an address', print_exception=False)
         return await move(f)
-    res.preprocess,res.async_move_resource_to_block_cache = (lambda payload: payload and payload.path),no_address
-    return res
+    block.async_move_resource_to_block_cache = no_address
 
 # %% ../nbs/09_app.ipynb #8348ca88
 def _lay_out(gr, view, head):
@@ -261,6 +265,8 @@ def make_app(
     view = RunViewer(run_dir, source, device, n_images, k)
     title,head = _head(view)
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as app: _connect(gr, view, app, _lay_out(gr, view, head))
+    for o in app.blocks.values():
+        if hasattr(o, 'async_move_resource_to_block_cache'): _fetch_nothing(gr, o)
     app.queue(max_size=32, api_open=False)
     return app
 

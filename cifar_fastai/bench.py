@@ -19,7 +19,7 @@ from .shapes import shapes10
 from .sources import load_source
 from .learner import environment, read_history
 from .diagnosis import plot_runs
-from .recipes import Recipe, get_recipe, read_run, recipes, resume, train
+from .recipes import Recipe, _left, get_recipe, read_run, recipes, resume, train
 from .interpret import CifarInterpretation
 from .pictures import PictureClassifier, strangers_table
 from .trust import randomisation_verdicts, tried_layers, tried_methods
@@ -42,7 +42,7 @@ def one_run(
 ) -> Path: # the run folder, complete
     "Train into `path`, go on with the run that is there, or take it if it is complete"
     path,src = Path(path),load_source(source)
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and any(not _left(o) for o in path.iterdir()):
         if not _same_run(path, recipe, src): raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
         done = path/'metrics.json'
         if done.exists() and read_json(done)['completed']: return path
@@ -63,8 +63,11 @@ _harmless = ('seed','precision','valid_every','tta') # fields that leave a recip
 
 def _differs(r):
     "The fields, and the single options, in which `r` is not the recipe of its name"
-    other = lambda a,b: {k: {o: x for o,x in v.items() if o not in a.get(k, {}) or a[k][o]!=x} if isinstance(v, dict) else v for k,v in b.items() if k not in a or a[k]!=v}
-    return {k: v for k,v in other(asdict(recipes[r.name]), asdict(r)).items() if k!='note' and v!={}}
+    was,now = asdict(recipes[r.name]),asdict(r)
+    anew = lambda k: k.endswith('_kw') and now.get(k[:-3], 0)!=was.get(k[:-3], 0) # options of another optimiser or schedule
+    def options(k, a, b): return {o: b.get(o) for o in (b if anew(k) else {**a, **b}) if a.get(o)!=b.get(o)}
+    res = {k: options(k, was[k], v) if isinstance(v, dict) else v for k,v in now.items() if v!=was[k] and k!='note'}
+    return {k: v for k,v in res.items() if v!={}}
 
 def _label(base, changed, skip=_harmless):
     "A file name for a recipe with changes"
@@ -104,12 +107,15 @@ def run_seeds(
 ) -> Path: # the record, `out`/LABEL.json
     "Train `recipe` with several seeds, report the final epochs, and write the record, after each seed anew"
     check_number('seeds', seeds, low=1, whole=True)
+    if Path(out).is_file(): raise InputError(f'out is {str(out)!r}, which is a file: name the folder for the record (--out)')
     r,src = get_recipe(recipe, **(changes or {})),load_source(source)
     changes = _differs(r) if r.name in recipes else changes or {} # those of a JSON file too
     of = {**changes, **({} if src.is_cifar10 else dict(source=src.name))}
     label = _label(r.name, of)
     path = Path(out)/f'{label}.json'
-    had = (_checked_record(path) or {}).get('n_seeds', 0) if path.exists() else 0
+    old = path.exists() and _checked_record(path) or {}
+    had,of_old = old.get('n_seeds', 0),old.get('source', {}).get('fingerprint')
+    if of_old not in (None, src.fingerprint): raise InputError(f'{path} is of other images (fingerprint {of_old[:16]}, here {src.fingerprint[:16]}): name another folder with out (--out)')
     if had>seeds: raise InputError(f'{path} holds {had} seeds, and this would leave {seeds} of them: give as many, or another folder with out (--out)')
     recs = []
     for s in range(seeds):
@@ -168,10 +174,13 @@ def results_table(
     "The records of a folder as a table: mean and standard deviation of the final epochs"
     pm = lambda m,s: f'{100*m:.2f}'+(f' ± {100*s:.2f}' if s is not None else '')
     rows = []
+    def took(seeds):
+        on = {(o['hardware'],o['precision']) for o in seeds}
+        return 'on several machines' if len(on)>1 else f"{np.mean([o['seconds'] for o in seeds]):.0f} s, {', '.join(*on)}"
     for r in (o for o in read_records(folder) if o['validated_on']=='test images'):
-        nm,hw = r['recipe']['name'],r['seeds'][0]
+        nm = r['recipe']['name']
         rows.append((nm, _images(r['source']), r['recipe']['epochs'], r['n_seeds'], pm(r['mean'], r['std']), *(pm(*r['tta'][k]) if k in r['tta'] else '' for k in ('mirror','six')),
-                     f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else '', 'yes' if r['full'] else 'no', f"{np.mean([o['seconds'] for o in r['seeds']]):.0f} s, {hw['hardware']}, {hw['precision']}"))
+                     f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else '', 'yes' if r['full'] else 'no', took(r['seeds'])))
     head = ['recipe','training images','epochs','seeds','test accuracy, %','mirror','six views','write-up','full run','time of a run']
     return md_table(head, rows, 'llrrrrrrll')
 

@@ -33,7 +33,7 @@ def model_card(
 ) -> str: # Markdown with a YAML head
     "The card of a run for the Hub; raises `InputError` for a run that is not finished"
     hub,run = _hub(),RunFolder(run_dir)
-    if not run.metrics.get('final') or not (run.path/'model.json').exists(): raise InputError(f'{run.path} is {run.state}: finish it first with cifar-train --resume')
+    if not run.metrics.get('completed') or not run.metrics.get('final') or not (run.path/'model.json').exists(): raise InputError(f'{run.path} is {run.state}: finish it first with cifar-train --resume')
     s,r,n = run.config['source'],run.recipe,run.validated
     result = [] if n is None else [hub.EvalResult(task_type='image-classification', dataset_type=str(s['name']), dataset_name=str(s['name']), metric_type='accuracy', metric_value=round(n[0]/n[1], 4))]
     data = hub.ModelCardData(license=license, library_name='cifar_fastai', pipeline_tag='image-classification', tags=['fastai','cifar','resnet','gradcam'], model_name=repo_id.split('/')[-1], eval_results=result)
@@ -55,7 +55,7 @@ def _parcel(run_dir, repo_id, license):
         out,run = Path(tmp),Path(run_dir).expanduser()
         for o in _travels: shutil.copy(run/o, out/o)
         config = read_json(run/'config.json')
-        config['source']['path'] = None
+        for o in (config['source'], *config.get('earlier_sources', ())): o['path'] = None
         write_json(out/'config.json', config)
         (out/'README.md').write_text(card, encoding='utf8')
         yield out

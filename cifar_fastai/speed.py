@@ -94,7 +94,7 @@ def _torchvision_dl(path, bs):
 
 def _wait(device):
     "Until a GPU has done what it was given"
-    if device.type=='cuda': torch.cuda.synchronize()
+    if device.type=='cuda': torch.cuda.synchronize(device)
 
 def _drain(dl, passes=1):
     n = 0
@@ -255,7 +255,7 @@ def recipes_speed(
             return n*r.epochs
         return fit
     rates = in_turns({k: run(k) for k in names}, rounds)
-    return _record('recipes', rates, 'images/s', names[0], tuple(names[1:]), None, device, out, command, batches=n_batches, precision=pick_precision('auto', device))
+    return _record('recipes', rates, 'images/s', names[0], tuple(names[1:]), None, device, out, command, batches=n_batches, precision=pick_precision(get_recipe(names[0], **kwargs).precision, device))
 
 # %% ../nbs/09_speed.ipynb #45468f3f
 def _joules(device):
@@ -337,7 +337,7 @@ def _grow_batch(bs, source, policy, device, steps=3, model_kw=None):
     "One process: images a second of training steps, peak memory"
     src = load_source(source)
     k,n = len(src.vocab),bs if device=='cpu' else min(50*bs, len(src.train_idxs)) # a batch an epoch, or so many that a GPU's clock has risen
-    dls = cifar_dls(src, policy, bs, n_train=-(-n//k)*k, loader='device', device=device) # of each class the same
+    dls = cifar_dls(src, policy, bs, n_train=max(n, k), loader='device', device=device)
     learn = cifar_learner(dls, model_kw=model_kw, cbs=_NoValid())
     with learn.no_bar(), learn.no_logging():
         learn.fit(1, 0.01)
@@ -346,11 +346,17 @@ def _grow_batch(bs, source, policy, device, steps=3, model_kw=None):
         _wait(learn.dls.device)
     return dict(batch=bs, step=steps*len(dls.train)*bs/(time.perf_counter()-start))
 
-def _grow(kind, *args):
+def _peak_mb():
+    "Peak memory of this process, MB; `getrusage` would begin with that of its parent on Linux"
+    try: return int(next(o for o in open('/proc/self/status') if o.startswith('VmHWM')).split()[1])/1024
+    except (OSError, StopIteration): pass
     import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform=='darwin' else 1024)
+
+def _grow(kind, *args):
     res = dict(images=_grow_images, batch=_grow_batch)[kind](*args)
-    res['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform=='darwin' else 1024)
-    if torch.cuda.is_available(): res['gpu_peak_mb'] = torch.cuda.max_memory_allocated()/2**20
+    res['peak_mb'] = _peak_mb()
+    if torch.device(args[-1]).type=='cuda': res['gpu_peak_mb'] = torch.cuda.max_memory_allocated(args[-1])/2**20
     print(json.dumps(res))
 
 # %% ../nbs/09_speed.ipynb #2eca7707
@@ -364,6 +370,7 @@ def growth_speed(
     command:str='', # how to repeat it, for the record
 ) -> dict: # the record: a row for each number of images, and for each size of batch
     "How speed and peak memory go with the number of images and with the size of a batch"
+    if not images or not batches: raise InputError(f'images is {list(images)}, batches {list(batches)}: give at least one number for each')
     src,device = load_source(source),str(pick_device(device))
     where = str(src.path)
     def one(*args):

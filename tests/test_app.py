@@ -179,6 +179,9 @@ def test_nothing_is_fetched_from_elsewhere(page): # `no_network` sees whether it
         for o in ({'path': u}, {'path': u, 'url': u}, {'path': None, 'url': u}):
             res = page.look({**o, 'orig_name': 'a.png', 'meta': {'_type': 'gradio.FileData'}})
             assert isinstance(res, dict) and not res['success'] or res==[None]*3
+            for slot in ('target','minus','method','layer','fit','alpha'): # gradio looks for files in whatever is sent
+                res = page.look(None, **{slot: {**o, 'meta': {'_type': 'gradio.FileData'}}})
+                assert isinstance(res, dict) and not res['success'] or res==[None]*3, slot
         for how in ('gradio_api/file=', 'gradio_api/proxy=', 'file=', 'gradio_api/file/'): assert page.http.get(page.url+how+u).status_code in (400,403,404), how
 
 def test_no_way_in_beside_the_page(page):
