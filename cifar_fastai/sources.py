@@ -98,7 +98,7 @@ def _sha(*xs):
     "sha256 of arrays, strings and bytes, each with its length"
     h = hashlib.sha256()
     for o in xs:
-        b = o.encode() if isinstance(o, str) else o if isinstance(o, bytes) else np.ascontiguousarray(o)
+        b = o.encode(errors='surrogateescape') if isinstance(o, str) else o if isinstance(o, bytes) else np.ascontiguousarray(o)
         h.update(f'{getattr(b,"nbytes",len(b))} '.encode())
         h.update(b)
     return h.hexdigest()

@@ -298,6 +298,7 @@ def test_no_step_waits_for_the_gpu(source, kw):
 
 @pytest.mark.cuda
 def test_real_want_of_gpu_memory(source, tmp_path):
+    gc.collect(); torch.cuda.empty_cache() # what is kept is not counted
     torch.cuda.set_per_process_memory_fraction(0.001)
     try:
         with pytest.raises(InputError, match='has not enough memory for batches of 100 images: try bs=50'): train(Recipe(epochs=1, bs=100), source, tmp_path/'run', device='cuda')
