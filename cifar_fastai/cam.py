@@ -83,7 +83,7 @@ def _frozen(model, path, cut):
             owner._modules[path.rpartition('.')[2]] = layer # AblationCAM puts another in its place, and leaves it there if it is interrupted
             for p,h,g in zip(ps, had, grads): p.requires_grad_(h); p.grad = g
 
-# %% ../nbs/08_cam.ipynb #bd20d239
+# %% ../nbs/08_cam.ipynb #1192ffe9
 def _indices(what, o):
     "Class indices as a list"
     try: res = torch.as_tensor(o).flatten().tolist()
@@ -91,6 +91,7 @@ def _indices(what, o):
     if not all(type(i) is int for i in res): raise InputError(f'{what} are {_show(o)}: give the index of a class for each image')
     return res
 
+# %% ../nbs/08_cam.ipynb #bd20d239
 def cam_maps(
     model:nn.Module, # a classifier of images
     xb:torch.Tensor, # normalised images, N x 3 x H x W

@@ -147,6 +147,15 @@ def _reported(path, **kwargs):
     print(f'report: {make_report(path, **kwargs)}')
     return 0
 
+def _check_together(p, args):
+    "End with an error where options of `cifar-train` do not go together"
+    again = '--resume' if args.resume else '--rerun'
+    if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
+    if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
+    if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
+    if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
+    if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
+
 # %% ../nbs/10_cli.ipynb #2e314025
 def cifar_train(
     argv=None, # options; by default those of the command line
@@ -169,12 +178,7 @@ def cifar_train(
             from cifar_fastai.recipes import recipe_table
             print(recipe_table())
             return 0
-        again = '--resume' if args.resume else '--rerun'
-        if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
-        if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
-        if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
-        if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
-        if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
+        _check_together(p, args)
         from cifar_fastai.distributed import first_goes_first, is_first, several, start_processes
         report = lambda src: None if args.no_report or several() else dict(source=src, device=args.device)
         if args.resume:

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from .models import layer_sizes
 from .interpret import CifarInterpretation
 from .report import _bytes
-from .cam import _no_class, cam_methods, default_layer, default_method, draw_map, is_empty, overlay, slow_methods
+from .cam import _leads, _no_class, cam_methods, default_layer, default_method, draw_map, is_empty, overlay, slow_methods
 
 # %% ../nbs/09_explore.ipynb #47a6440b
 _orders = {'largest loss first': 'loss', 'surest first': 'confidence', 'as listed': 'listed'}
@@ -149,10 +149,9 @@ def _offer_target(self:Explorer):
 
 @patch
 def _offer_minus(self:Explorer):
-    "Every class but the one that the map is of; none for a method that knows no classes"
-    none = self.method.value in _no_class
-    self.target.disabled = self.minus.disabled = none
-    self.minus.options = [('nothing', 0)]+[(n, v) for n,v in self.target.options if not none and self._class(v)!=self._class(self.target.value)]
+    "Every class but the one that the map is of; none for a method that has no map of a lead"
+    self.target.disabled,self.minus.disabled = self.method.value in _no_class,self.method.value not in _leads
+    self.minus.options = [('nothing', 0)]+[(n, v) for n,v in self.target.options if not self.minus.disabled and self._class(v)!=self._class(self.target.value)]
     self.minus.value = self.wanted if self.wanted in [v for _,v in self.minus.options] else 0
 
 # %% ../nbs/09_explore.ipynb #8040c70a

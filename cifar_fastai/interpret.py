@@ -61,7 +61,7 @@ class CifarInterpretation(ClassificationInterpretation):
         if own:
             if ds_idx not in (0,1): raise InputError(f'ds_idx is {ds_idx!r}: 0 is the training items, 1 the validation items')
             with as_it_was(learn.model): dl = learn.dls.test_dl((learn.dls.train_ds, learn.dls.valid_ds)[ds_idx].items, with_labels=True, bs=256, num_workers=0)
-        elif len(dl.dataset): # in the order of the items, without augmentation
+        elif len(dl.dataset) and (dl.shuffle or dl.drop_last or getattr(dl.dataset, 'split_idx', 1)==0): # in the order of the items, all of them, without augmentation
             with as_it_was(learn.model): dl = learn.dls.test_dl(dl.items, with_labels=True, bs=256, num_workers=0)
         if len(dl.dataset)==0: raise InputError('there are no items to interpret: give a loader that has some')
         logits,targs,losses,feats = _one_pass(learn, dl)

@@ -158,10 +158,8 @@ class History(Callback):
     def before_validate(self):
         self.counting = self.learn.dl is self.dls.valid # no other items, such as those of `predict` or `get_preds`
         if self.counting: self.counts,self.energies = None,[]
-    @property
-    def by_class(self): return None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()]
-    @property
-    def energy(self): return torch.cat(self.energies).cpu() if self.energies else None
+    by_class = property(lambda self: None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()])
+    energy = property(lambda self: torch.cat(self.energies).cpu() if self.energies else None)
 
     def after_batch(self):
         if not self.training or hasattr(self.learn, 'lr_finder'): return

@@ -43,7 +43,7 @@ def test_every_control_shows_the_maps_of_the_library(interp):
     assert e.idxs==wrong.idxs and (e.group.value,e.method.value,e.layer.value)==('misclassified',default_method,default_layer)
     check(e)
     seen = {e.right.value}
-    for control,v in ((e.method,'GradCAM'), (e.method,'LayerCAM'), (e.layer,'stage2'), (e.layer,'stage4'), (e.target,'actual'), (e.minus,'predicted'), (e.target,'star'), (e.alpha,1.), (e.item,3), (e.group,'all'), (e.order,'listed'), (e.method,'EigenCAM'), (e.method,'ScoreCAM')):
+    for control,v in ((e.method,'LayerCAM'), (e.method,'GradCAM'), (e.layer,'stage2'), (e.layer,'stage4'), (e.target,'actual'), (e.minus,'predicted'), (e.target,'star'), (e.alpha,1.), (e.item,3), (e.group,'all'), (e.order,'listed'), (e.method,'EigenCAM'), (e.method,'ScoreCAM')):
         control.value = v
         check(e); seen.add(e.right.value)
     assert len(seen)>=12 and e.idxs==list(range(len(interp.targs)))
