@@ -91,6 +91,11 @@ def _indices(what, o):
     if not all(type(i) is int for i in res): raise InputError(f'{what} are {_show(o)}: give the index of a class for each image')
     return res
 
+@contextlib.contextmanager
+def _hushed():
+    "Without the bars that slow methods draw; the others leave the process's output alone"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()): yield
+
 # %% ../nbs/08_cam.ipynb #bd20d239
 def cam_maps(
     model:nn.Module, # a classifier of images
@@ -124,7 +129,7 @@ def cam_maps(
         for c in {*targets, *filter(lambda o: o is not None, others)}:
             if not 0<=c<n_out: raise InputError(f'class {c} is not among the {n_out} of this network: give 0 to {n_out-1}')
         if hasattr(cam, 'batch_size'): cam.batch_size = bs
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()): # some methods draw a progress bar
+        with _hushed() if method in slow_methods else contextlib.nullcontext():
             for i in range(0, len(xb), bs):
                 ts = [_Target(c, o) for c,o in zip(targets[i:i+bs], others[i:i+bs])]
                 res.append(torch.as_tensor(np.ascontiguousarray(cam(xb[i:i+bs], ts)), dtype=torch.float32))
@@ -141,7 +146,8 @@ def in_pixels(
     check_number('size', size, low=1, whole=True)
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
     smooth = check_number('smooth', size/16 if smooth is None else smooth, low=0)
-    at = [(2*torch.arange(size)*n/size+1)/n-1 for n in maps.shape[-2:]] # cell p*n/size for pixel p, in grid_sample's -1 to 1
+    stride = lambda n: next((2**k for k in range(11) if -(-size//2**k)==n), size/n) # halved so and so often, rounded up
+    at = [(2*torch.arange(size)/stride(n)+1)/n-1 for n in maps.shape[-2:]] # cell p/stride for pixel p, in grid_sample's -1 to 1
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
     big = F.grid_sample(maps[:,None].float(), grid, padding_mode='border', align_corners=False)[:,0]
     return big if smooth==0 else torch.from_numpy(gaussian_filter(big.numpy(), (0,smooth,smooth), mode='constant'))

@@ -155,7 +155,7 @@ def road(self:CifarInterpretation,
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
     n:int=100, # how many correctly classified items
-    percentiles=(20,40,60,80), # shares of the pixels, in percent
+    percentiles=(20,40,60,80), # shares of the pixels that are kept, in percent
     seed:int=0, # of the items, the random map and the noise in the filling
 ): # data frame, a row for each method and layer
     "ROAD by pytorch-grad-cam: half the difference of the probability after the weakest and after the strongest pixels were taken away"
