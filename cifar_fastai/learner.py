@@ -268,6 +268,11 @@ def _with_options(opt, kw):
     except Exception as e: raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
     return opt
 
+class _PlainLayout(Callback):
+    "Images in PyTorch's usual layout, for a network that must not have the other: one of the two is enough for it"
+    order = 21 # after whatever changes their size
+    def before_batch(self): self.learn.xb = tuple(o.contiguous() if isinstance(o, torch.Tensor) else o for o in self.xb)
+
 def _spread(items, n=2000):
     "At most `n` of the items, from all over them, since folders are in the order of their classes"
     items = L(items)
@@ -313,7 +318,8 @@ def cifar_learner(
         items = _spread(dls.train_ds.items)
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
-    if channels_last and not _narrow(model, device): model = model.to(memory_format=torch.channels_last)
+    narrow = _narrow(model, device)
+    if channels_last and not narrow: model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = _CrossEntropy(label_smoothing=label_smoothing)
@@ -325,7 +331,7 @@ def cifar_learner(
     if lr is not None: kwargs['lr'] = check_number('lr', lr, above=0)
     if wd is not None: kwargs['wd'] = check_number('wd', wd, low=0)
     amp = [] if precision=='fp32' else [DevicePrecision(precision)]
-    kept = [KeepMemory()] if device.type=='cpu' else []
+    kept = [*([KeepMemory()] if device.type=='cpu' else []), *([_PlainLayout()] if narrow else [])]
     learn = Learner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
     learn.remove_cb(ProgressCallback)
     if IN_NOTEBOOK or sys.stdout.isatty(): learn.add_cb(Progress())

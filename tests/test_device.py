@@ -1,4 +1,5 @@
 "What a GPU would show, shown without one: on PyTorch's device 'meta' tensors hold no numbers, so a look at one is an error, and so is mixing devices"
+import os, subprocess, sys
 from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
@@ -89,6 +90,19 @@ def test_a_cpu_loader_asks_for_no_gpu(source, monkeypatch):
     for loader in ('cpu','device'):
         learn = cifar_learner(cifar_dls(source, bs=20, device='cpu', loader=loader), start='whiten', model_kw=dict(width=32))
         with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=ShortEpochCallback(0.2))
+
+narrow = """
+from cifar_fastai.all import *
+src = load_source(shapes10(n_train=100, n_test=50))
+for loader,cbs in (('device',None), ('cpu',[ProgressiveSize([16,32])])):
+    learn = cifar_learner(cifar_dls(src, bs=50, device='cpu', loader=loader), model_kw=dict(width=2), cbs=cbs)
+    with learn.no_bar(), learn.no_logging(): learn.fit(2, 0.01)
+print('alive')
+"""
+def test_a_narrow_network_lives_whatever_the_layout_of_its_images():
+    "In a process of its own, since it would die"
+    res = subprocess.run([sys.executable, '-c', narrow], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert res.returncode==0 and res.stdout.strip()=='alive', res.stderr[-500:]
 
 def test_whitening_sees_every_class(source, monkeypatch):
     "Folders are in the order of their classes"
