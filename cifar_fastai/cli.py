@@ -81,7 +81,7 @@ _recipe_options = (
     ('--tta',       str,                'NAME', "test-time augmentation measured at the end: none, mirror, six (default none)"),
     ('--valid-every', int,              'N',    "epochs between validations (default 1)"),
     ('--valid',     _number_or('test'), 'PART', "validate on the test images, or on this share of the training images (default test)"),
-    ('--n-train',   _or_none(int, 'whole number'), 'N',    "keep only this many training images, as many of each class (default: all)"),
+    ('--n-train',   _or_none(int, 'whole number'), 'N',    "keep only this many training images, of each class in proportion (default: all)"),
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
     ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
 

@@ -125,7 +125,7 @@ def energy(
 # %% ../nbs/05_learner.ipynb #eb432223
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
-    order,name = 55,'history' # after `Recorder`, before the progress bar
+    order,name,counting = 55,'history',False # after `Recorder`, before the progress bar
     def __init__(self,
         say=print, # gets the plain lines
     ): self.say,self.rows,self.lrs,self.momenta,self.counts,self.energies,self.muted = say,[],[],[],None,[],False

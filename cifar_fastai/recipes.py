@@ -62,7 +62,7 @@ class Recipe:
     tta:str = 'none' # name in `ttas`: measured at the end beside the plain accuracy
     valid_every:int = 1 # epochs between validations; the last epoch is always validated
     valid:object = 'test' # 'test', or the share of the training images to hold out
-    n_train:int = None # keep only this many training images, as many of each class; None: all
+    n_train:int = None # keep only this many training images, of each class in proportion; None: all
     precision:str = 'auto' # 'auto', 'fp32', 'bf16' or 'fp16'
     seed:int = 0 # of weights, order, augmentation and held-out part
 
