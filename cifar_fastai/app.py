@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from fastcore.xml import B, Div, H1, P, to_xml
 from .errors import InputError, check_kind, check_number, from_extra
 from .models import layer_sizes
+from .learner import _spread
 from .interpret import CifarInterpretation, run_learner
 from .cam import _no_class, cam_methods, default_layer, default_method, is_empty, slow_methods
 from .pictures import Explanation, PictureClassifier, _say_empty, fits, seen_box, unusual_from
@@ -77,9 +78,8 @@ def scored(self:RunViewer) -> CifarInterpretation:
     "The interpretation that mistakes are taken from, of `n_images` images at most, computed once"
     with self.lock:
         if self.interp is None:
-            items = self._items()
-            idxs = np.linspace(0, len(items)-1, min(self.n_images, len(items))).round().astype(int)
-            self.interp = CifarInterpretation.from_learner(self.learn, dl=self.learn.dls.test_dl([items[i] for i in idxs], with_labels=True, bs=256, num_workers=0))
+            items = _spread(self._items(), self.n_images)
+            self.interp = CifarInterpretation.from_learner(self.learn, dl=self.learn.dls.test_dl(items, with_labels=True, bs=256, num_workers=0))
         return self.interp
 
 def _strip(imgs, side=128):

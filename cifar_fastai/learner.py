@@ -23,7 +23,7 @@ from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, Ca
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load, save
 from .models import ResNet, archs, n_params
-from .tricks import Muon, start_from
+from .tricks import Muon, _own, start_from
 try: import fcntl
 except ImportError: fcntl = None # Windows has none
 
@@ -775,8 +775,6 @@ def _plain(o):
     if isinstance(o, L): return [_plain(x) for x in o] # of fastai's own optimisers
     if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
     return o.item() if isinstance(o, np.generic) else o
-
-def _own(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
 
 def _recorded(r):
     "What fastai's `Recorder` knows, its smoothed loss too: that runs on from epoch to epoch, and `plateau` watches it"

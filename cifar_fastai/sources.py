@@ -205,7 +205,7 @@ def fit_image(
 _endings = set('jpg jpeg jpe jfif png bmp gif webp tif tiff ppm pgm pbm pnm tga jp2 avif'.split())
 _layouts = "give a folder train/<class>/* and test/<class>/* of images, or one with a folder of images for each class"
 
-def _natural(s): return [int(o) if i%2 else o for i,o in enumerate(re.split(r'(\d+)', s))]
+def _natural(s): return [int(o) if i%2 else o for i,o in enumerate(re.split(r'(\d+)', s))],s # a1 and a01 are not left to chance
 def _folders(d): return {o.name:o.path for o in os.scandir(d) if o.is_dir() and not o.name.startswith(('.','__'))}
 
 def _splits(path):
@@ -247,7 +247,7 @@ def _check_classes(path, counts):
     if len(names)==1: raise InputError(f'{_short(path)} has one class, {min(names)!r}: a classifier needs two or more; {_layouts}')
     empty = sorted(c for c in names if not counts.get((0,c)))
     if empty: raise InputError(f"no training images of {', '.join(empty)} in {_short(path)}: add some, or remove the class from every split")
-    return cifar10_vocab if names==set(cifar10_vocab) else tuple(sorted(names, key=lambda o: (_natural(o), o)))
+    return cifar10_vocab if names==set(cifar10_vocab) else tuple(sorted(names, key=_natural))
 
 # %% ../nbs/01_sources.ipynb #384f1d82
 def _decode(root, names, size, threads=1, show=False):
@@ -273,7 +273,7 @@ def _decode(root, names, size, threads=1, show=False):
 def _read_folder(path, files, size, say):
     "Decode the listed `files`: what `_raw` returns"
     vocab = _check_classes(path, {k:len(v) for k,v in files.items()})
-    rows = [(s, vocab.index(c), f) for s in (0,1) for c in vocab for f in sorted(files.get((s,c), []), key=lambda o: (_natural(o[0]), o[0]))]
+    rows = [(s, vocab.index(c), f) for s in (0,1) for c in vocab for f in sorted(files.get((s,c), []), key=lambda o: _natural(o[0]))]
     total = sum(f[1] for _,_,f in rows)
     long = len(rows)>10_000 or total>2e8
     if long: say(f'decoding {len(rows):,} images')

@@ -122,15 +122,16 @@ class Muon(torch.optim.Optimizer):
         return torch._foreach_add(grads, bufs, alpha=m)
 
 # %% ../nbs/04_tricks.ipynb #39af13e8
+def _own(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
+
 class AlternatingFlip(Callback):
     "Mirror each training image every other epoch, starting as `seed` draws for it ([Jordan 2024](https://arxiv.org/abs/2404.00498), section 3.6)"
     order = -5
     def __init__(self,
         seed:int=0, # of the first epoch's side
     ): self.seed = check_number('seed', seed, low=0, whole=True)
-    def _dl(self): return getattr(self.dls.train, 'dl', self.dls.train) # a process's share of a loader has the loader in it
-    def before_train(self): self._dl().alternate = self.seed,self.epoch
-    def after_fit(self): self._dl().alternate = None
+    def before_train(self): _own(self.dls.train).alternate = self.seed,self.epoch
+    def after_fit(self): _own(self.dls.train).alternate = None
 
 # %% ../nbs/04_tricks.ipynb #569b3989
 class ProgressiveSize(Callback):
