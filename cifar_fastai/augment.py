@@ -24,14 +24,16 @@ cifar10_fill = tuple(round(255*o) for o in cifar10_mean)
 
 # %% ../nbs/02_augment.ipynb #278d1b14
 class Cutout(A.CoarseDropout):
-    "albumentations' `CoarseDropout` for one hole of one size in pixels, drawn and cut without its arrays (DeVries & Taylor, https://arxiv.org/abs/1708.04552)"
+    "albumentations' `CoarseDropout`, where one hole of one size in pixels and one colour is drawn and cut without its arrays (DeVries & Taylor, https://arxiv.org/abs/1708.04552)"
     def get_params_dependent_on_data(self, params, data):
-        h,w = params['shape'][:2]
-        dy,dx = min(self.hole_height_range[0], h),min(self.hole_width_range[0], w)
+        (dy,dy2),(dx,dx2),(h,w) = self.hole_height_range,self.hole_width_range,params['shape'][:2]
+        if self.num_holes_range!=(1,1) or dy!=dy2 or dx!=dx2 or not type(dy) is type(dx) is int or isinstance(self.fill, str): return super().get_params_dependent_on_data(params, data)
+        dy,dx = min(dy, h),min(dx, w)
         y,x = self.py_random.randrange(h-dy+1),self.py_random.randrange(w-dx+1)
         return dict(hole=(x,y,x+dx,y+dy), holes=np.array([[x,y,x+dx,y+dy]]), seed=0)
 
-    def apply(self, img, hole, **params):
+    def apply(self, img, hole=None, **params):
+        if hole is None: return super().apply(img, **params)
         (x0,y0,x1,y1),res = hole,img.copy()
         res[y0:y1,x0:x1] = self.fill
         return res
@@ -157,11 +159,11 @@ _renamed = dict(max_holes='num_holes_range', min_holes='num_holes_range', max_he
     mask_fill_value='fill_mask', always_apply='p=1', shift_limit='translate_percent', var_limit='std_range', quality_lower='quality_range',
     quality_upper='quality_range')
 
-def _walk(ts):
-    "All single transforms of a policy, in order, those inside `OneOf` and its kin too"
+def _walk(ts, sure=True):
+    "All single transforms of a policy, in order, those inside `OneOf` and its kin too, each with whether it is reached for `sure`"
     for t in ts:
-        if hasattr(t, 'transforms'): yield from _walk(t.transforms)
-        else: yield t
+        if hasattr(t, 'transforms'): yield from _walk(t.transforms, sure and t.p>=1 and isinstance(t, (A.Compose,A.Sequential)))
+        else: yield t,sure
 
 def lint_stats(
     mean, # R, G, B on the scale 0-1
@@ -179,12 +181,12 @@ def lint_stats(
     return res
 
 # %% ../nbs/02_augment.ipynb #ee0c27d7
-def _lint_one(t, nm, normed):
-    "Warnings about transform `t`, named `nm`; `normed`: comes after a normalisation"
+def _lint_one(t, nm, normed, sure):
+    "Warnings about transform `t`, named `nm`; `normed`: comes after a normalisation; `sure`: is reached for every image"
     for k in getattr(t, 'invalid_args', []):
         new = f': it is now {_renamed[k]}' if k in _renamed else ''
         yield f'{nm}: unknown argument {k!r} was dropped and the default used{new}'
-    if nm in ('HorizontalFlip','VerticalFlip','Transpose') and t.p>=1: yield f'{nm}: p={t.p:g} flips every image, which adds no variety: use p=0.5'
+    if nm in ('HorizontalFlip','VerticalFlip','Transpose') and sure and t.p>=1: yield f'{nm}: p={t.p:g} flips every image, which adds no variety: use p=0.5'
     fill = getattr(t, 'fill', None)
     if fill is not None and not isinstance(fill, str) and t.p>0:
         top = float(np.max(fill))
@@ -197,11 +199,11 @@ def lint_policy(
 ) -> Lint: # a line per finding
     "Warn of the mistakes that albumentations lets pass"
     for o in policy if isinstance(policy, (list,tuple)) else (): check_kind('policy', o, (A.BasicTransform,A.BaseCompose), 'a list of albumentations transforms')
-    ts = list(_walk(policy.transforms if isinstance(policy, A.Compose) else policy if isinstance(policy, (list,tuple)) else make_policy(policy, size).transforms))
+    ts = [policy] if isinstance(policy, A.Compose) else policy if isinstance(policy, (list,tuple)) else make_policy(policy, size).transforms
     res,normed,padded = Lint(),False,False
-    for t in ts:
+    for t,sure in _walk(ts):
         nm = type(t).__name__
-        res += _lint_one(t, nm, normed)
+        res += _lint_one(t, nm, normed, sure)
         if normed and nm!='ToTensorV2' and getattr(t, 'fill', None) is None: res.append(f'{nm}: comes after the normalisation and sees values of about -2 to 2: move it before')
         if nm=='Normalize':
             normed = True

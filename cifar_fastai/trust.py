@@ -121,7 +121,7 @@ def randomisation(self:CifarInterpretation,
             ok = c[~np.isnan(c)]
             above = i+1==parts.index(layer.split('.')[0]) # all that lies above the layer is new, and nothing else
             rows.append(dict(method=nm, layer=layer, part=part, images=len(c), correlation=ok.mean() if len(ok) else np.nan, se=ok.std(ddof=1)/np.sqrt(len(ok)) if len(ok)>1 else np.nan, flat=int(np.isnan(c).sum()),
-                             verdict='' if not above and i<len(parts)-1 else 'stays' if len(ok) and ok.mean()>=limit else 'changes'))
+                             verdict='' if not above and i<len(parts)-1 else 'no map' if not len(ok) else 'stays' if ok.mean()>=limit else 'changes'))
     return pd.DataFrame(rows)
 
 # %% ../nbs/08_trust.ipynb #5aae36ba
@@ -131,8 +131,8 @@ def randomisation_verdicts(
     "The two rows that decide: all above the layer new, and all new"
     t = table[table.verdict!='']
     t = t.assign(new=np.where(t.part==table.part.iloc[-1], 'all', 'above the layer'))
-    res = t.pivot_table(index=['layer','method'], columns='new', values='correlation', sort=False)[['above the layer','all']].reset_index()
-    bad = {(o.layer, o.method) for o in t.itertuples() if o.verdict=='stays'}
+    res = t.pivot_table(index=['layer','method'], columns='new', values='correlation', sort=False, dropna=False)[['above the layer','all']].reset_index()
+    bad = {(o.layer, o.method) for o in t.itertuples() if o.verdict!='changes'}
     res = table[['layer','method']].drop_duplicates().merge(res)
     return res.assign(verdict=['fails' if (a,b) in bad else 'passes' for a,b in zip(res.layer, res.method)])
 
