@@ -134,6 +134,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'cifar_fastai.cam._frozen': ('cam.html#_frozen', 'cifar_fastai/cam.py'),
                                   'cifar_fastai.cam._hushed': ('cam.html#_hushed', 'cifar_fastai/cam.py'),
                                   'cifar_fastai.cam._indices': ('cam.html#_indices', 'cifar_fastai/cam.py'),
+                                  'cifar_fastai.cam._main_direction': ('cam.html#_main_direction', 'cifar_fastai/cam.py'),
                                   'cifar_fastai.cam._raw': ('cam.html#_raw', 'cifar_fastai/cam.py'),
                                   'cifar_fastai.cam.cam_maps': ('cam.html#cam_maps', 'cifar_fastai/cam.py'),
                                   'cifar_fastai.cam.draw_map': ('cam.html#draw_map', 'cifar_fastai/cam.py'),

@@ -53,6 +53,14 @@ class _Target:
     @property
     def category(self): return self.c # what some methods read
 
+def _main_direction(acts):
+    "pytorch-grad-cam's `get_2d_projection` to the last bit, without the basis of all places which that computes and drops: on 32x32 ten to fifty times as fast"
+    def one(a):
+        flat = a.reshape(len(a), -1).T
+        flat = flat-flat.mean(0)
+        return (flat@np.linalg.svd(flat, full_matrices=False)[2][0]).reshape(a.shape[1:])
+    return np.float32([one(a) for a in np.where(np.isnan(acts), 0, acts)])
+
 def _raw(cls):
     "A method whose maps are neither rectified nor scaled"
     class Raw(cls):
@@ -60,6 +68,9 @@ def _raw(cls):
             acts,grads = ([o.cpu().data.numpy() for o in os] for os in (self.activations_and_grads.activations, self.activations_and_grads.gradients))
             return [self.get_cam_image(xb, self.target_layers[0], targets, acts[0], grads[0] if grads else None, eigen_smooth)]
         def aggregate_multi_layers(self, maps): return maps[0]
+        def get_cam_image(self, xb, layer, targets, acts, grads, eigen_smooth):
+            if cls not in (pgc.EigenCAM, pgc.EigenGradCAM): return super().get_cam_image(xb, layer, targets, acts, grads, eigen_smooth)
+            return _main_direction(acts if cls is pgc.EigenCAM else grads*acts)
         def get_cam_weights(self, xb, layer, targets, *args):
             w = super().get_cam_weights(xb, layer, targets, *args)
             return w*np.float32([float(t(o)) for t,o in zip(targets, self.outputs)])[:,None] if cls is pgc.AblationCAM else w # the library divides by the logit, which turns the map where that is negative
