@@ -57,8 +57,9 @@ def _facts(rows, level):
     last = both[-1]
     gap,(gain,fell),low = 100*(last['train_acc']-last['valid_acc']),_late_gain(both),min(both, key=lambda r: r['valid_loss'])
     rising = low['epoch'] if last['valid_loss']>=1.05*low['valid_loss'] and low is not last else None
-    verdict = 'over-fitting' if gap>=3 else 'under-fitting' if last['train_acc']<0.85 or gain>1 and not fell else 'well balanced' if len(both)>1 else 'not known'
-    return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=_parting(both), loss_rises_from=rising, late_gain=gain, rate_fell=fell,
+    parts = _parting(both)
+    verdict = 'over-fitting' if gap>=3 and parts else 'under-fitting' if last['train_acc']<0.85 or gain>1 and not fell else 'well balanced' if len(both)>1 else 'not known'
+    return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=parts, loss_rises_from=rising, late_gain=gain, rate_fell=fell,
                 level=level, first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=level), None))
 
 def diagnose(
