@@ -53,6 +53,7 @@ class _Target:
     @property
     def category(self): return self.c # what some methods read
 
+# %% ../nbs/08_cam.ipynb #94caf576
 def _main_direction(acts):
     "pytorch-grad-cam's `get_2d_projection` to the last bit, without the basis of all places which that computes and drops: on 32x32 ten to fifty times as fast"
     def one(a):
