@@ -51,6 +51,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cifar_fastai.augment._crop': ('augment.html#_crop', 'cifar_fastai/augment.py'),
                                       'cifar_fastai.augment._cutout': ('augment.html#_cutout', 'cifar_fastai/augment.py'),
                                       'cifar_fastai.augment._lint_one': ('augment.html#_lint_one', 'cifar_fastai/augment.py'),
+                                      'cifar_fastai.augment._one_hole': ('augment.html#_one_hole', 'cifar_fastai/augment.py'),
                                       'cifar_fastai.augment._r4': ('augment.html#_r4', 'cifar_fastai/augment.py'),
                                       'cifar_fastai.augment._walk': ('augment.html#_walk', 'cifar_fastai/augment.py'),
                                       'cifar_fastai.augment.lint_policy': ('augment.html#lint_policy', 'cifar_fastai/augment.py'),

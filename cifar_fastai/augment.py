@@ -23,12 +23,17 @@ cifar10_std  = (0.2470, 0.2435, 0.2616) # over all pixels; (0.2023, 0.1994, 0.20
 cifar10_fill = tuple(round(255*o) for o in cifar10_mean)
 
 # %% ../nbs/02_augment.ipynb #278d1b14
+def _one_hole(t):
+    "Does a `CoarseDropout` cut one hole, of one size in pixels and of one colour?"
+    fixed = lambda r: r[0]==r[1] and isinstance(r[0], int)
+    return tuple(t.num_holes_range)==(1,1) and fixed(t.hole_height_range) and fixed(t.hole_width_range) and not isinstance(t.fill, str)
+
 class Cutout(A.CoarseDropout):
     "albumentations' `CoarseDropout`, where one hole of one size in pixels and one colour is drawn and cut without its arrays (DeVries & Taylor, https://arxiv.org/abs/1708.04552)"
     def get_params_dependent_on_data(self, params, data):
-        (dy,dy2),(dx,dx2),(h,w) = self.hole_height_range,self.hole_width_range,params['shape'][:2]
-        if self.num_holes_range!=(1,1) or dy!=dy2 or dx!=dx2 or not type(dy) is type(dx) is int or isinstance(self.fill, str): return super().get_params_dependent_on_data(params, data)
-        dy,dx = min(dy, h),min(dx, w)
+        if not _one_hole(self): return super().get_params_dependent_on_data(params, data)
+        h,w = params['shape'][:2]
+        dy,dx = min(self.hole_height_range[0], h),min(self.hole_width_range[0], w)
         y,x = self.py_random.randrange(h-dy+1),self.py_random.randrange(w-dx+1)
         return dict(hole=(x,y,x+dx,y+dy), holes=np.array([[x,y,x+dx,y+dy]]), seed=0)
 

@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 from .errors import InputError
 from fastai.vision.all import F, torch
-from .augment import Cutout, cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
+from .augment import _one_hole, Cutout, cifar10_fill, make_policy # before albumentations, whose import it keeps from calling out
 import albumentations as A
 import cv2
 
@@ -100,8 +100,7 @@ def _op(ts, size):
         return _Crop(t),2
     if kind is A.HorizontalFlip: return _Flip(t),1
     if kind in (A.CoarseDropout, Cutout):
-        fixed = lambda r: r[0]==r[1] and isinstance(r[0], int)
-        if tuple(t.num_holes_range)!=(1,1) or not fixed(t.hole_height_range) or not fixed(t.hole_width_range) or isinstance(t.fill, str): _no(t, 'has several holes, or of several sizes, or a fill by name')
+        if not _one_hole(t): _no(t, 'has several holes, or of several sizes, or a fill by name')
         return _Cutout(t),1
     if kind in (A.Rotate, A.Affine):
         rot = kind is A.Rotate
