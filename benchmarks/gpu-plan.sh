@@ -1,0 +1,42 @@
+# The plans of a short lease of a GPU (a quarter of an hour), for a script that defines the functions one, bench and the
+# variables py, work, out, end and small. For a GPU of your own, where time is not bounded: benchmarks/gpu.sh.
+# Measured on an H100: a step is bound by Python's launches, so two trainings side by side are as fast as one alone
+# (fast20 2.3 s an epoch); seven at once are slower in sum than three.
+
+# plan_first: the cuda tests, then the speeds that need no CIFAR-10, one after the other.
+plan_first() {
+  ( "$py" -c "from cifar_fastai.shapes import shapes10; [shapes10(n_train=n, n_test=10) for n in (4000, 20000)]" > "$work/shapes.log" 2>&1 ) &
+  ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests/test_slow.py tests/test_trouble.py ) &
+  wait
+  bench step step --n-batches 20 --bs 500 --out "$work/results/bench-step.json"
+  bench loader loader --n 4000 --bs 500 --workers 8 --out "$work/results/bench-loader.json"
+  one recipe-steps "$py" benchmarks/recipe_steps.py --out "$work/results/recipe-steps.json"
+}
+
+# plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes; then fast20's variants on held-out images.
+seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
+  local r=$1 n=$2 v=$3; shift 3
+  bench "accuracy-$r-$n" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta six \
+    --out "$work/results" --runs "$work/runs" "$@" "${small[@]}"
+}
+plan_accuracy() {
+  cp -rn results/runs/. "$work/runs/" 2>/dev/null
+  ( seeds R4 1 1 ) &
+  ( seeds R3 1 1; seeds plain5 5 5 ) &
+  ( seeds R1 1 1; seeds fast20 5 5; seeds plain 5 5; seeds quick 5 5; seeds R5 1 1; seeds R2 1 1 ) &
+  wait
+  plan_ablate
+}
+
+# plan_ablate: fast20's variants (benchmarks/fast20.json), two seeds each.
+plan_ablate() {
+  bench ablate effects --recipe fast20 --valid 0.1 --valid-every 20 --tta none --variants benchmarks/fast20.json --seeds 2 \
+    --out "$work/results/ablation-fast20.json" --runs "$work/runs/effects" "${small[@]}"
+}
+
+# plan_rest: seconds and joules to 94 %, maps a second, the compiled step, one after the other.
+plan_rest() {
+  bench goal goal --seeds 3 --out "$work/results/bench-goal.json"
+  cap=45 bench cam cam --n 300 --out "$work/results/bench-cam.json"
+  bench compiled step --n-batches 20 --bs 500 --compile --out "$work/results/bench-step-compiled.json"
+}
