@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# All that is measured on one GPU, most wanted first: speeds into FOLDER/gpu, accuracies into FOLDER, the table of results last.
+# All that is measured on one GPU: accuracies first, into FOLDER, then speeds, into FOLDER/gpu, the table of results last.
 #   bash benchmarks/gpu.sh [FOLDER]        (FOLDER is results by default; PYTHON names another python3)
-# CIFAR-10 is found as by cifar-train. What has its record is not measured again, and a series of runs goes on where it was cut
-# off, so where time is bounded the same command is given again; a record tells of the seeds that are through. On another machine
-# a series goes on if runs/bench is there too: its config.json, metrics.json and history.csv are enough for runs that are complete.
-# The last line says how many measures failed, and which.
+# CIFAR-10 is found as by cifar-train. What has its record is not measured again, and a series of runs continues where it was
+# cut off: complete runs are taken from FOLDER/runs and runs/bench, where config.json, metrics.json and history.csv are enough.
+# So where time is bounded, give the same command again. The last line says how many measures failed, and which.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-results} failed=()
@@ -16,19 +15,21 @@ bench() { # stopped by Ctrl-C, it stops all
   [ "$rc" -eq 0 ] || failed+=("$*")
 }
 speed() { local record=$out/gpu/bench-$1.json; shift; [ -s "$record" ] || bench "$@" --out "$record"; } # RECORD BENCH OPTIONS...
-accuracy() { # RECIPE SEEDS; not again where all seeds ran on a GPU
-  grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && ! grep -qs '"device": "cpu' "$out/$1.json" || bench accuracy --recipe "$1" --seeds "$2" --out "$out"
+accuracy() { # RECIPE SEEDS VALID_EVERY; not again where all seeds ran on a GPU
+  grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && ! grep -qs '"device": "cpu' "$out/$1.json" ||
+    bench accuracy --recipe "$1" --seeds "$2" --valid-every "$3" --tta six --out "$out"
 }
 
-mkdir -p "$out/gpu"
+mkdir -p "$out/gpu" runs/bench
+[ -d "$out/runs" ] && cp -rn "$out/runs/." runs/bench/
+for recipe in fast20 plain quick plain5; do accuracy $recipe 5 5; done
+for recipe in R1 R2 R5 R4 R3; do accuracy $recipe 1 1; done
 speed step step --n-batches 40 --bs 500
 speed goal goal
 speed loader loader --n 20000 --bs 500 --workers 8
 speed cam cam
 speed recipes recipes --n-batches 20
 speed growth growth
-for recipe in fast20 plain quick plain5; do accuracy $recipe 5; done
-for recipe in R1 R2 R5 R4 R3; do accuracy $recipe 1; done
 speed step-compiled step --n-batches 40 --bs 500 --compile
 speed start start --source cifar10 --rounds 3
 bench table "$out"
