@@ -16,7 +16,7 @@ from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
 from .shapes import shapes10
-from .sources import load_source
+from .sources import load_source, recorded_cifar10, source_title
 from .learner import environment, read_history
 from .diagnosis import plot_runs
 from .recipes import Recipe, _left, get_recipe, read_run, recipes, resume, train
@@ -81,12 +81,18 @@ def _seed_record(path):
                 tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'), seconds=m['seconds'], device=c['device'], hardware=c['hardware'], threads=c['threads'],
                 precision=c['precision'], history=[{k: float(f'{r[k]:.5g}') if isinstance(r[k], float) else r[k] for k in keep if k in r} for r in rows])
 
+def _recorded_source(config):
+    "What a record tells of the images of a run"
+    s = config['source']
+    return {**{k: s[k] for k in ('name','fingerprint','n_train','n_valid')}, 'is_cifar10': recorded_cifar10(s)}
+
 def _checked_record(path):
     "The record in `path`, None if it is of another kind; raises `InputError` for a damaged one"
     r = read_json(path)
     if not isinstance(r, dict) or not {'seeds','recipe'}<=set(r): return
     num,kinds = (int,float),dict(label=str, full=bool, validated_on=str, n_seeds=int, mean=(int,float), std=(int,float,type(None)), tta=dict, seeds=list, recipe=dict, source=dict)
     bad = [k for k,t in kinds.items() if k not in r or not isinstance(r[k], t)] or ([] if r['seeds'] else ['seeds'])
+    if not isinstance(r.get('shared_gpu', False), bool): bad.append('shared_gpu')
     for what,t in ((r['source'], dict(name=str, n_train=int)), (r['recipe'], dict(name=str, epochs=int)), *((o, dict(seconds=num, hardware=str, precision=str, history=list)) for o in r['seeds'])) if not bad else ():
         bad += [k for k,kind in t.items() if not isinstance(what, dict) or not isinstance(what.get(k), kind)]
     for k,v in r['tta'].items() if not bad else ():
@@ -126,12 +132,16 @@ def run_seeds(
 
 def _seeds_record(r, changes, config, recs, command):
     mean,std,n = mean_std(o['acc'] for o in recs)
-    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=r.n_train is None and r.valid=='test' and not set(changes)-set(_harmless),
-                reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images', source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command,
+    source = _recorded_source(config)
+    full = r.n_train is None and r.valid=='test' and not set(changes)-set(_harmless)
+    if source['is_cifar10'] and source['n_train']<50_000: full = False # a part of it was given
+    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=full, reported='final epoch',
+                validated_on='test images' if r.valid=='test' else 'held-out training images', source=source, command=command,
                 versions=config['versions'], mean=mean, std=std, n_seeds=n, tta={k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}, seeds=recs)
 
+
 # %% ../nbs/09_bench.ipynb #f66c9f88
-reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each write-up printed it
+reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138) # final test accuracy as each reference notebook printed it
 
 def _of_record(rec, *keys):
     "A record, or what its file holds; raises `InputError` if it is of another kind"
@@ -163,26 +173,37 @@ def read_records(
     order = list(recipes)
     return sorted(filter(None, recs), key=lambda r: (order.index(r['recipe']['name']) if r['recipe']['name'] in order else 99, not r['full'], r['label']))
 
-# Images that records here were made on, by their fingerprint: a folder's name does not tell the originals from a copy with less detail.
-_known_images = {'85a1ee65ec72ce9ecb31036c2092b59bcdd8bc04fe78e787bb235e06f6d5c39d': 'CIFAR-10 (JPEG-75 copy)'}
 
-def _images(source): return f"{_known_images.get(str(source.get('fingerprint')), source['name'])}, {source['n_train']:,}"
+# %% ../nbs/09_bench.ipynb #515483c6
+_view_names = dict(mirror='flip', six='flip + translate') # what the columns call the views of test-time augmentation
+
+def _pm(mean, std): return f'{100*mean:.2f}'+(f' ± {100*std:.2f}' if std is not None else '')
+
+def _hardware(rec):
+    "Hardware and precision of a record's runs, and the time of one"
+    runs = rec['seeds']
+    on = {f"{o['hardware']}, {o['precision']}" for o in runs}
+    if len(on)>1: return 'several machines','—'
+    t = np.mean([o['seconds'] for o in runs])
+    return *on, '—' if rec.get('shared_gpu') else f'{t:.0f} s' if t<600 else f'{t/60:.0f} min' # several runs at once on one GPU: no time of a run
 
 def results_table(
     folder='results', # where `run_seeds` wrote
+    full_only:bool=True, # leave out runs of a changed recipe, or on fewer training images?
 ) -> MarkdownTable: # a `str`
     "The records of a folder as a table: mean and standard deviation of the final epochs"
-    pm = lambda m,s: f'{100*m:.2f}'+(f' ± {100*s:.2f}' if s is not None else '')
     rows = []
-    def took(seeds):
-        on = {(o['hardware'],o['precision']) for o in seeds}
-        return 'on several machines' if len(on)>1 else f"{np.mean([o['seconds'] for o in seeds]):.0f} s, {', '.join(*on)}"
-    for r in (o for o in read_records(folder) if o['validated_on']=='test images'):
-        nm = r['recipe']['name']
-        rows.append((nm, _images(r['source']), r['recipe']['epochs'], r['n_seeds'], pm(r['mean'], r['std']), *(pm(*r['tta'][k]) if k in r['tta'] else '' for k in ('mirror','six')),
-                     f'{100*reference_accuracy[nm]:.2f}' if nm in reference_accuracy else '', 'yes' if r['full'] else 'no', took(r['seeds'])))
-    head = ['recipe','training images','epochs','seeds','test accuracy, %','mirror','six views','write-up','full run','time of a run']
-    return md_table(head, rows, 'llrrrrrrll')
+    for r in read_records(folder):
+        if r['validated_on']!='test images' or full_only and not r['full']: continue
+        name = r['recipe']['name']
+        views = [_pm(*r['tta'][k]) if k in r['tta'] else '' for k in _view_names]
+        reference = f'{100*reference_accuracy[name]:.2f}' if name in reference_accuracy else ''
+        row = [name, f"{source_title(r['source'])}, {r['source']['n_train']:,}", r['recipe']['epochs'], r['n_seeds'], _pm(r['mean'], r['std'])]
+        rows.append([*row, *views, reference, *_hardware(r), 'yes' if r['full'] else 'no'])
+    head = ['recipe','training images','epochs','seeds','test accuracy, %',*(f'TTA: {o}' for o in _view_names.values()),'reference notebook','hardware','time of a run','full run']
+    n = len(head)-full_only
+    return md_table(head[:n], [o[:n] for o in rows], 'llrrrrrrlrl'[:n])
+
 
 # %% ../nbs/09_bench.ipynb #55e623a0
 def plot_records(
@@ -232,7 +253,7 @@ def _effects_record(base, every, accs, secs, config, command):
         if not n: continue
         d = 100*(np.array(accs[k][:n])-np.array(accs['base'][:n]))
         rows[k] = dict(changes=kw, acc=accs[k], seconds=secs[k], effect=float(d.mean()), se=float(d.std(ddof=1)/np.sqrt(n)) if n>1 and k!='base' else None)
-    return dict(base=asdict(base), rows=rows, command=command, source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, hardware=config['hardware'], precision=config['precision'], versions=config['versions'])
+    return dict(base=asdict(base), rows=rows, command=command, source=_recorded_source(config), hardware=config['hardware'], precision=config['precision'], versions=config['versions'])
 
 # %% ../nbs/09_bench.ipynb #6b89f709
 def effects_table(
@@ -290,7 +311,7 @@ def explanation_record(
     clf,src = PictureClassifier.from_learner(interp.learn),interp.learn.dls.source
     rand = interp.randomisation(methods, layers, n, seed=seed)
     rec = dict(label=r.name, run=dict(recipe={k: v for k,v in asdict(r).items() if k!='note'}, weights_sha256=read_json(Path(run_dir)/'model.json')['weights_sha256']),
-               source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command, **environment(interp.learn.dls.device),
+               source=_recorded_source(config), command=command, **environment(interp.learn.dls.device),
                tables=interp.tables(), strangers=_rows(strangers_table(interp.logits, _strangers(interp, clf, seed))),
                pointing=_rows(interp.pointing_game(methods, layers, min(n_pointing, int((interp.decoded==interp.targs).sum())), seed=seed)) if src.name=='shapes10' else None,
                randomisation=_rows(rand), randomisation_verdicts=_rows(randomisation_verdicts(rand)), road=_rows(interp.road(methods, layers, n, seed=seed)))

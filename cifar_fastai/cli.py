@@ -283,10 +283,11 @@ def _bench_effects(argv):
 def _bench_table(argv):
     p = _Parser('cifar-bench table', 'Print the results table from the records of a folder.')
     p.add_argument('folder', nargs='?', default='results', help='where the records are (default results)')
+    p.add_argument('--all', action='store_true', help='shortened runs too')
     args = p.parse_args(argv)
     def run():
         from cifar_fastai.bench import results_table
-        print(results_table(args.folder))
+        print(results_table(args.folder, full_only=not args.all))
     return _guarded('cifar-bench table', run)
 
 def _bench_explain(argv):

@@ -7,7 +7,7 @@ __all__ = ['loader_kinds', 'Item', 'get_items', 'ItemImage', 'item_label', 'spli
            'CifarDL', 'cifar_block', 'cifar_dls', 'pick_device']
 
 # %% ../nbs/03_data.ipynb #2a5be389
-import gc, random
+import gc, random, warnings
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -202,7 +202,10 @@ def put_on_device(self:CifarDL,
     if mem is None: raise InputError("these items are not just images of one source under a policy, so they cannot be batched on the device: use the loader 'cpu'")
     if self.fake_l.num_workers: raise InputError(f'workers is {self.fake_l.num_workers}: batches that are made on the device need none, so give 0')
     src,idxs,ys,aug = mem
-    x = torch.from_numpy(src).to(self.device) if x is None else x
+    if x is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore') # of an array that is read-only: nothing here writes to it
+            x = torch.from_numpy(src).to(self.device)
     self.item_tfms = [*self.after_item.fs, *self.before_batch.fs]
     self.on_device = x,torch.from_numpy(idxs).to(self.device),torch.from_numpy(ys).to(self.device),BatchPolicy(aug, x.shape[1]) if aug is not None else None
     return x

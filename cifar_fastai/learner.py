@@ -22,6 +22,7 @@ from .memory import KeepMemory
 from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load, save
+from .sources import source_title
 from .models import ResNet, archs, n_params
 from .tricks import Muon, _own, start_from
 try: import fcntl
@@ -233,6 +234,11 @@ def _made(dls):
     note = getattr(dls, 'loader_note', '')
     return ', made on the device' if getattr(dls, 'loader', 'cpu')=='device' else f', made on the CPU: {note}' if note else ''
 
+def _of_source(dls):
+    "Which images these are, where their classes are CIFAR-10's"
+    src = getattr(dls, 'source', None)
+    return '' if getattr(src, 'is_cifar10', None) is None else f' of {source_title(src)}'
+
 def describe(
     learn:Learner, # a learner with a `dls`
 ) -> str: # one line
@@ -243,7 +249,8 @@ def describe(
     if prec=='bf16' and p.device.type=='cpu' and not cpu_has_bf16(): prec += ' (this CPU has no instructions for it: fp32 would be faster)'
     fmt = ', channels-last' if any(o.ndim==4 and o.is_contiguous(memory_format=torch.channels_last) and not o.is_contiguous() for o in learn.model.parameters()) else ''
     return (f"{getattr(get_model(learn.model), 'arch', type(get_model(learn.model)).__name__)} ({n_params(learn.model):,} parameters) on {p.device} in {prec}{fmt}: "
-            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images, batches of {learn.dls.train.bs}{f' in each of {num_distrib()} processes' if num_distrib()>1 else ''}{_made(learn.dls)}")
+            f"{len(learn.dls.train_ds):,} training and {len(learn.dls.valid_ds):,} validation images{_of_source(learn.dls)}, "
+            f"batches of {learn.dls.train.bs}{f' in each of {num_distrib()} processes' if num_distrib()>1 else ''}{_made(learn.dls)}")
 
 # %% ../nbs/05_learner.ipynb #10857a5b
 def _check_parts(dls, arch, opt, model_kw):

@@ -336,7 +336,8 @@ def _source_record(src, dls):
     "What `config.json` tells of the images"
     p = None if src.path is None else Path(src.path).absolute()
     if p is not None and p.is_relative_to(Path.home()): p = '~'/p.relative_to(Path.home())
-    return dict(name=src.name, path=p and str(p), fingerprint=src.fingerprint, n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), vocab=list(dls.vocab), size=src.size)
+    return dict(name=src.name, path=p and str(p), fingerprint=src.fingerprint, is_cifar10=src.is_cifar10,
+                n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), vocab=list(dls.vocab), size=src.size)
 
 def _make_dir(path, run_dir, *names):
     "Make the folder of a new run; where the name was not asked for and somebody was faster, under the next name"

@@ -20,6 +20,7 @@ from .tables import md_table, md_text
 from fastai.vision.all import torch
 from fastcore.basics import patch
 from .files import read_json, write_atomic
+from .sources import source_title
 from .data import pick_device
 from .models import layer_sizes, n_params
 from .learner import as_it_was, plot_history, read_history
@@ -76,7 +77,7 @@ def facts(self:RunFolder) -> dict: # name to text
     d = dict(state=self.state)
     if self.validated: d['validation accuracy'] = f'{_pct(self.validated[0]/self.validated[1])} ({_of(*self.validated)})'
     d['recipe'] = f"{r.name}: {r.arch}, {r.opt}, peak rate {c.get('lr') or 0:.3g}, batches of {r.bs}, seed {r.seed}"
-    d['data'] = f"{s.get('name')}: {s.get('n_train', 0):,} training and {s.get('n_valid', 0):,} validation images of {len(s.get('vocab', ()))} classes"
+    d['data'] = f"{source_title(s)}: {s.get('n_train', 0):,} training and {s.get('n_valid', 0):,} validation images of {len(s.get('vocab', ()))} classes"
     d['hardware'] = ', '.join(str(o) for o in (c.get('hardware'), c.get('device'), c.get('precision')) if o)
     return d
 
@@ -154,7 +155,7 @@ def _data_section(run, interp):
     s = run.config['source']
     each = [_each(o) for o in (interp.learn.dls.train_ds, interp.learn.dls.valid_ds)] if interp else ['','']
     vocab = [str(o) for o in s.get('vocab', ())]
-    return _section('data', 'Data', _list({'name': str(s.get('name')), 'training images': f"{s.get('n_train', 0):,}{each[0]}", 'validation images': f"{s.get('n_valid', 0):,}{each[1]}: {run.validated_on}",
+    return _section('data', 'Data', _list({'name': source_title(s), 'training images': f"{s.get('n_train', 0):,}{each[0]}", 'validation images': f"{s.get('n_valid', 0):,}{each[1]}: {run.validated_on}",
         'size': f"{s.get('size')}x{s.get('size')} pixels", f'{len(vocab)} classes': ', '.join(vocab), 'fingerprint': (Code(str(s.get('fingerprint'))),)}))
 
 def _machine_section(run):

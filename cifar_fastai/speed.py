@@ -122,7 +122,7 @@ def loader_speed(
         for o in src.x[:n]: aug(image=o)
         return n
     def policy_alone():
-        x,g = torch.from_numpy(src.x[:n]).to(device),torch.Generator(device)
+        x,g = torch.tensor(src.x[:n]).to(device),torch.Generator(device)
         for o in x.split(bs if device.type=='cpu' else max(bs, 4096))*passes: dev_policy(o, g) # as many at once as the loader makes
         _wait(device)
         return n*passes
