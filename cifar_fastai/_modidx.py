@@ -209,6 +209,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cifar_fastai.data.ItemImage.__init__': ('data.html#itemimage.__init__', 'cifar_fastai/data.py'),
                                    'cifar_fastai.data.ItemImage.encodes': ('data.html#itemimage.encodes', 'cifar_fastai/data.py'),
                                    'cifar_fastai.data._draw': ('data.html#_draw', 'cifar_fastai/data.py'),
+                                   'cifar_fastai.data._keep': ('data.html#_keep', 'cifar_fastai/data.py'),
                                    'cifar_fastai.data._pick_loader': ('data.html#_pick_loader', 'cifar_fastai/data.py'),
                                    'cifar_fastai.data._seed_dls': ('data.html#_seed_dls', 'cifar_fastai/data.py'),
                                    'cifar_fastai.data._shares': ('data.html#_shares', 'cifar_fastai/data.py'),
