@@ -3,6 +3,7 @@ from fastai.vision.all import *
 from cifar_fastai.errors import *
 from cifar_fastai.tables import *
 from cifar_fastai.files import *
+from cifar_fastai.progress import *
 from cifar_fastai.threads import *
 from cifar_fastai.memory import *
 from cifar_fastai.shapes import *

@@ -21,6 +21,7 @@ from fastai.vision.all import torch
 from fastcore.basics import patch
 from .files import read_json, write_atomic
 from .sources import source_title
+from .progress import progress
 from .data import pick_device
 from .models import layer_sizes, n_params
 from .learner import as_it_was, plot_history, read_history
@@ -62,11 +63,14 @@ class RunFolder:
     @property
     def validated_on(self):
         "What the run was validated on"
-        return 'the test images' if self.recipe.valid=='test' else f'{100*self.recipe.valid:g} % of the training images, held out'
+        of = 'the test images' if self.recipe.valid=='test' else f'{100*self.recipe.valid:g} % of the training images, held out'
+        return of if self.recipe.n_valid is None else f'{self.recipe.n_valid:,} of {of}'
 
     @property
     def validated(self):
-        "Correct answers and images of the last validation, or None"
+        "Correct answers and images of the validation of the weights that are kept, else of the last one, or None"
+        f = self.metrics.get('final', {})
+        if f.get('valid_n'): return f['valid_correct'],f['valid_n']
         return next(((r['valid_correct'], r['valid_n']) for r in reversed(self.rows) if r.get('valid_n')), None)
 
 # %% ../nbs/09_report.ipynb #cca842d5
@@ -175,7 +179,7 @@ def _left(run, figs, name):
 def _finder_section(run, figs):
     found = run.config.get('lr_find')
     if not found: return None
-    chosen,data = run.recipe.find_kw.get('chosen', 'valley'),_left(run, figs, 'lr_find.png')
+    chosen,data = next((k for k,v in found.items() if v==run.config['lr']), None),_left(run, figs, 'lr_find.png')
     tbl = _table(['suggestion','learning rate',''], [[k, f'{v:.3g}', 'chosen' if k==chosen else ''] for k,v in found.items()], 'What the finder suggests', num=(1,))
     alt = f"Smoothed loss against the learning rate on a logarithmic axis, with the suggestions {', '.join(f'{k} {v:.2g}' for k,v in found.items())}"
     return _section('finder', 'Learning-rate finder', Div(_chart(data, alt, 'Loss in a mock training whose rate grows step by step') if data else '', tbl, cls='side'))
@@ -248,7 +252,7 @@ class _Maps:
         model,n,size,self.views = interp.learn.model,len(items),self.imgs[0].shape[0],{}
         with as_it_was(model): xb = interp[items.idxs][0].repeat(len(targets), 1, 1, 1)
         classes = torch.cat([interp._classes(t, items.idxs) for t in targets])
-        for c in self.combos:
+        for c in progress(self.combos, f'maps of {n} images'):
             maps = in_pixels(cam_maps(model, xb, classes, *c), size).view(len(targets), n, size, size)
             scale = maps.amax((0,2,3)).tolist() # one for all targets of an item
             for t,ms in zip(targets, maps): self.views.update({(i,c,t): None if is_empty(ms[i]) else overlay(self.imgs[i], ms[i], scale[i]) for i in range(n)})

@@ -18,6 +18,7 @@ from .files import read_json, write_json
 from .threads import torch_threads
 from .memory import keep_memory
 from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
+from .progress import progress
 from .shapes import shapes10
 from .sources import load_source
 from .batchwise import BatchPolicy
@@ -38,13 +39,12 @@ def in_turns(
 ) -> dict: # name to a list of counts a second, one for each round
     "Run all functions in turns, `rounds` times"
     check_number('rounds', rounds, low=1, whole=True)
-    for f in todo.values() if warm else (): f()
+    for k in progress(list(todo) if warm else [], 'warming up'): todo[k]()
     rates = {k: [] for k in todo}
-    for _ in range(rounds):
-        for k,f in todo.items():
-            start = time.perf_counter()
-            n = f()
-            rates[k].append(n/(time.perf_counter()-start))
+    for k in progress([*todo]*rounds, f'{rounds} rounds in turns'):
+        start = time.perf_counter()
+        n = todo[k]()
+        rates[k].append(n/(time.perf_counter()-start))
     return rates
 
 def ratio(
@@ -290,7 +290,8 @@ def goal_speed(
 ) -> dict: # the record: a row for each seed
     "Seconds and joules that a recipe takes, and whether its final epoch reaches the goal"
     check_number('seeds', seeds, low=1, whole=True); check_number('goal', goal, low=0, high=1)
-    r,src,device = get_recipe(recipe, **kwargs),load_source(source),pick_device(device)
+    r,device = get_recipe(recipe, **kwargs),pick_device(device) # before any download
+    src = load_source(source)
     if r.lr=='find': raise InputError(f'recipe {r.name!r} uses the finder, whose time is not that of the training: give a rate, such as lr=0.1')
     _fit_once(replace(r, valid='test', n_train=min(2*r.bs, int((~src.is_valid).sum()))), src, device)
     joules,why = _joules(device)
@@ -371,7 +372,8 @@ def growth_speed(
 ) -> dict: # the record: a row for each number of images, and for each size of batch
     "How speed and peak memory go with the number of images and with the size of a batch"
     if not images or not batches: raise InputError(f'images is {list(images)}, batches {list(batches)}: give at least one number for each')
-    src,device = load_source(source),str(pick_device(device))
+    device = str(pick_device(device)) # before any download
+    src = load_source(source)
     where = str(src.path)
     def one(*args):
         res = subprocess.run([sys.executable, '-c', f'from cifar_fastai.speed import _grow; _grow{args!r}'], capture_output=True, text=True)
