@@ -245,12 +245,13 @@ def plot_calibration(self:CifarInterpretation,
 ):
     "The reliability diagram, with the number of items behind each point as its size"
     df,ece = self.calibration(bins)
-    if ax is None: _,ax = plt.subplots(figsize=(3.6,3.6))
+    if ax is None: _,ax = plt.subplots(figsize=(3.8,3.8), layout='constrained')
     ax.plot([0,1], [0,1], color='0.6', lw=1, ls='--')
     err = np.array([np.abs(np.subtract(accuracy_interval(round(a*n), n), a)) for a,n in zip(df.accuracy, df.images)]).T
     ax.errorbar(df.confidence, df.accuracy, yerr=err, color='C0', lw=1, capsize=2)
     ax.scatter(df.confidence, df.accuracy, s=10+150*df.images/df.images.max(), color='C0', alpha=0.6, zorder=3)
-    ax.set(xlim=(0,1), ylim=(0,1), xlabel='confidence', ylabel='accuracy', title=f'expected calibration error {100*ece:.1f} %'); ax.grid(alpha=0.3)
+    ax.set(xlim=(0,1), ylim=(0,1), xlabel='confidence: probability of the predicted class', ylabel='accuracy: share of images correct')
+    ax.set_title(f'Calibration: expected error {100*ece:.1f} %'); ax.grid(alpha=0.3)
     return ax
 
 # %% ../nbs/07_interpret.ipynb #c2b22aa8

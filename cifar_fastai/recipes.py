@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, _show, check_kind, check_number, from_extra, one_of
 from .tables import MarkdownTable, md_table
-from .files import read_json, write_atomic, write_json
+from .files import read_json, save_figure, write_json
 from .threads import torch_threads
 from albumentations import HorizontalFlip
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, L, Learner, MixUp, num_distrib, set_seed, torch
@@ -249,7 +249,7 @@ def _run_dir(path, name, source):
 def _save_figure(path, draw, *args):
     draw(*args)
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, lambda f: plt.gcf().savefig(f, format='png', dpi=110, bbox_inches='tight')); plt.close()
+    save_figure(plt.gcf(), path); plt.close()
 
 # %% ../nbs/06_recipes.ipynb #ab98f336
 def _views(learn, tta):
@@ -269,6 +269,7 @@ def finish_run(
 ):
     "Write weights, metrics, diagnosis and curves of a trained learner to its run folder"
     path,src,hist = Path(path),learn.dls.source,learn.history
+    valid = getattr(learn.dls, 'valid_name', 'validation')
     rows,final = hist.rows,hist.rows[-1] if hist.rows else {}
     if 'valid_acc' in final and (hist.by_class is None or sum(n for _,n in hist.by_class)!=final['valid_n']): # cut off after the last epoch, or while it was validated
         with learn.no_bar(), learn.no_logging(): learn.validate()
@@ -277,8 +278,8 @@ def finish_run(
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
     if by_class: res['by_class'] = by_class
     if by_class and completed and tta!='none': res['tta'] = _views(learn, tta)
-    if any('valid_acc' in r and 'train_acc' in r for r in rows): res['diagnosis'] = diagnose(rows, by_class).lines
-    if rows: _save_figure(path/'figures/history.png', plot_history, rows)
+    if any('valid_acc' in r and 'train_acc' in r for r in rows): res['diagnosis'] = diagnose(rows, by_class, valid=valid).lines
+    if rows: _save_figure(path/'figures/history.png', plot_history, rows, None, valid)
     if hist.lrs: _save_figure(path/'figures/lr.png', plot_lr, hist.lrs, hist.momenta)
     write_json(path/'metrics.json', res) # last: it says that all the rest is there
 
