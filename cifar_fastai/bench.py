@@ -7,7 +7,7 @@ __all__ = ['reference_accuracy', 'one_run', 'mean_std', 'run_seeds', 'read_recor
            'effects_table', 'plot_effects', 'explanation_record', 'trust_table']
 
 # %% ../nbs/09_bench.ipynb #d615c20f
-import json
+import json, time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
@@ -15,11 +15,12 @@ from PIL import Image
 from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
+from .progress import duration, say
 from .shapes import shapes10
 from .sources import load_source
 from .learner import environment, read_history
 from .diagnosis import plot_runs
-from .recipes import Recipe, _left, get_recipe, read_run, recipes, resume, train
+from .recipes import Recipe, _left, get_recipe, make_recipe, read_run, recipes, resume, train
 from .interpret import CifarInterpretation
 from .pictures import PictureClassifier, strangers_table
 from .trust import randomisation_verdicts, tried_layers, tried_methods
@@ -29,16 +30,15 @@ def _same_run(path, recipe, src):
     "Is `path` a run of this recipe on these images?"
     try: c = json.loads((path/'config.json').read_text())
     except (OSError, ValueError): return False
-    r = asdict(recipe)
-    drop = lambda d: {k: v for k,v in d.items() if k not in ('note','name')}
-    try: return drop(c['recipe'])==drop(json.loads(json.dumps(r))) and c['source']['fingerprint']==src.fingerprint
-    except (KeyError, TypeError, AttributeError): return False
+    plain = lambda r: {k: v for k,v in json.loads(json.dumps(asdict(r))).items() if k not in ('note','name')}
+    try: return plain(make_recipe(c['recipe']))==plain(recipe) and c['source']['fingerprint']==src.fingerprint
+    except (KeyError, TypeError, AttributeError, ValueError): return False
 
 def one_run(
     recipe:Recipe, # with its seed
     source, # a `Source`, or whatever `load_source` takes
     path, # the run folder
-    **kwargs # passed on to `train`: `device`, `workers`, `loader`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`, `compile`
 ) -> Path: # the run folder, complete
     "Train into `path`, go on with the run that is there, or take it if it is complete"
     path,src = Path(path),load_source(source)
@@ -52,6 +52,15 @@ def one_run(
     return path
 
 # %% ../nbs/09_bench.ipynb #022e5bdb
+def _each_run(runs):
+    "What goes with each name in `runs`, after a line that says which run it is, and how long this and the others will take"
+    took = [] # of those that were trained here
+    for i,(name,o) in enumerate(runs):
+        say(f"run {i+1} of {len(runs)}: {name}"+(f', {duration(np.mean(took)*(len(runs)-i))} left' if took else ''))
+        start = time.monotonic()
+        yield o
+        if time.monotonic()-start>1: took.append(time.monotonic()-start)
+
 def mean_std(
     xs, # numbers
 ) -> tuple: # mean, sample standard deviation (None for one number), count
@@ -103,7 +112,7 @@ def run_seeds(
     runs='runs/bench', # folder for the run folders; those that are complete are taken as they are
     command:str='', # how to repeat it, for the record
     changes:dict=None, # fields of the recipe that differ
-    **kwargs # passed on to `train`: `device`, `workers`, `loader`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`, `compile`
 ) -> Path: # the record, `out`/LABEL.json
     "Train `recipe` with several seeds, report the final epochs, and write the record, after each seed anew"
     check_number('seeds', seeds, low=1, whole=True)
@@ -118,7 +127,7 @@ def run_seeds(
     if of_old not in (None, src.fingerprint): raise InputError(f'{path} is of other images (fingerprint {of_old[:16]}, here {src.fingerprint[:16]}): name another folder with out (--out)')
     if had>seeds: raise InputError(f'{path} holds {had} seeds, and this would leave {seeds} of them: give as many, or another folder with out (--out)')
     recs = []
-    for s in range(seeds):
+    for s in _each_run([(f'seed {s}', s) for s in range(seeds)]):
         run = one_run(replace(r, seed=s), src, Path(runs)/_label(r.name, of, ('seed',))/f'seed-{s}', **kwargs)
         recs.append(_seed_record(run))
         if len(recs)>=had: write_json(path, dict(label=label, **_seeds_record(r, changes, read_json(run/'config.json'), recs, command))) # what is through is kept
@@ -126,7 +135,7 @@ def run_seeds(
 
 def _seeds_record(r, changes, config, recs, command):
     mean,std,n = mean_std(o['acc'] for o in recs)
-    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=r.n_train is None and r.valid=='test' and not set(changes)-set(_harmless),
+    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=r.n_train is None and r.n_valid is None and r.valid=='test' and not set(changes)-set(_harmless),
                 reported='final epoch', validated_on='test images' if r.valid=='test' else 'held-out training images', source={k: config['source'][k] for k in ('name','fingerprint','n_train','n_valid')}, command=command,
                 versions=config['versions'], mean=mean, std=std, n_seeds=n, tta={k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}, seeds=recs)
 
@@ -205,7 +214,7 @@ def effects(
     out=None, # JSON file for the record; None: none
     runs='runs/effects', # folder for the run folders
     command:str='', # how to repeat it, for the record
-    **kwargs # passed on to `train`: `device`, `workers`, `loader`
+    **kwargs # passed on to `train`: `device`, `workers`, `loader`, `compile`
 ) -> dict: # the record: base and variants, accuracies of the seeds, differences and their standard errors, in points
     "Measure what each change does to the accuracy on held-out training images"
     if base.valid=='test': raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')
@@ -217,13 +226,12 @@ def effects(
     src,every = load_source(source),{'base': {}, **variants}
     todo = {k: get_recipe(base, **kw) for k,kw in every.items()}
     accs,secs,rec = {k: [] for k in every},{k: [] for k in every},None
-    for s in range(seeds):
-        for k,r in todo.items():
-            path = one_run(replace(r, seed=s), src, Path(runs)/_label('run', dict(name=k))/f'seed-{s}', **kwargs)
-            m = read_json(path/'metrics.json')
-            accs[k].append(m['final']['valid_acc']); secs[k].append(m['seconds'])
-            rec = _effects_record(base, every, accs, secs, read_json(path/'config.json'), command)
-            if out: write_json(out, rec)
+    for s,k,r in _each_run([(f'{k}, seed {s}', (s, k, r)) for s in range(seeds) for k,r in todo.items()]):
+        path = one_run(replace(r, seed=s), src, Path(runs)/_label('run', dict(name=k))/f'seed-{s}', **kwargs)
+        m = read_json(path/'metrics.json')
+        accs[k].append(m['final']['valid_acc']); secs[k].append(m['seconds'])
+        rec = _effects_record(base, every, accs, secs, read_json(path/'config.json'), command)
+        if out: write_json(out, rec)
     return rec
 
 def _effects_record(base, every, accs, secs, config, command):

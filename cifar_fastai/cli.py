@@ -7,13 +7,20 @@ __all__ = ['benches', 'commands', 'cifar_train', 'cifar_lr_find', 'cifar_report'
            'cifar_app', 'main']
 
 # %% ../nbs/10_cli.ipynb #82bbb91d
-import argparse, sys
+import argparse, os, sys
+from difflib import get_close_matches
 
 # %% ../nbs/10_cli.ipynb #baab1fe1
 class _Parser(argparse.ArgumentParser):
-    "An `ArgumentParser` whose errors are one line"
-    def __init__(self, prog, description): super().__init__(prog=prog, description=description, allow_abbrev=False)
+    "An `ArgumentParser` whose errors are one line, and which knows what an option was meant to be"
+    def __init__(self, prog, description, **kwargs): super().__init__(prog=prog, description=description, allow_abbrev=False, **kwargs)
     def error(self, message): self.exit(2, f'{self.prog}: error: {message} (see {self.prog} --help)\n')
+
+    def parse_args(self, args=None, namespace=None):
+        args,rest = self.parse_known_args(args, namespace)
+        if not rest: return args
+        near = get_close_matches(rest[0].split('=')[0], self._option_string_actions, 1) if rest[0].startswith('--') else []
+        self.error(f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}")
 
 def _number_or(word):
     "A type for argparse: `word` itself, or a number"
@@ -82,35 +89,63 @@ _recipe_options = (
     ('--valid-every', int,              'N',    "epochs between validations (default 1)"),
     ('--valid',     _number_or('test'), 'PART', "validate on the test images, or on this share of the training images (default test)"),
     ('--n-train',   _or_none(int, 'whole number'), 'N',    "keep only this many training images, of each class in proportion (default: all)"),
+    ('--n-valid',   _or_none(int, 'whole number'), 'N',    "keep only this many validation images, likewise (default: all)"),
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
     ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
 
 # %% ../nbs/10_cli.ipynb #a4aac1c0
-def _parser(prog, description, skip=()):
-    "A parser with the options of a recipe, source and device"
-    p = _Parser(prog, description)
-    p.add_argument('--source', metavar='SRC', help='cifar10, shapes10 (generated, no download), or a path: image folder, cifar-10-batches-py, cifar-10-python.tar.gz '
-                   '(default: $CIFAR_FASTAI_DATA, else fastai\'s copy of CIFAR-10, downloaded if it is not there)')
-    p.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; the options below change it, and none, where a number may be left out, takes it out')
+_in_group = dict(data='valid n-train n-valid policy alternate sizes mixup cutmix', training='epochs bs opt opt-kw lr find-kw wd sched sched-kw grad-clip early-stop valid-every precision seed')
+
+def _group_of(flag): return next((k for k,v in _in_group.items() if flag[2:] in v.split()), 'recipe')
+
+def _parser(prog, description, skip=(), examples=()):
+    "A parser with the options of a recipe, source and device, in groups, and those groups by name"
+    told = description+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
+    p = _Parser(prog, told, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {k: p.add_argument_group(k) for k in ('data','recipe','training','output')}
+    data,recipe,training,_ = groups.values()
+    data.add_argument('--source', metavar='SRC', help='cifar10, shapes10 (generated, no download), or a path: image folder, cifar-10-batches-py, cifar-10-python.tar.gz '
+                      '(default: $CIFAR_FASTAI_DATA, else fastai\'s copy of CIFAR-10, downloaded if it is not there)')
+    data.add_argument('--skip-bad', action='store_true', help='leave unreadable images out, and say so (default: refuse the source)')
+    recipe.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; the options of data, recipe and training change it, and none, where a number may be left out, takes it out')
     for flag,kind,var,text in _recipe_options:
         if flag in skip: continue
         how = dict(action=argparse.BooleanOptionalAction) if kind is None else dict(type=kind, metavar=var, **(dict(nargs='+') if kind is _options else {}))
-        p.add_argument(flag, default=argparse.SUPPRESS, help=text, **how)
-    p.add_argument('--skip-bad', action='store_true', help='leave unreadable images out, and say so (default: refuse the source)')
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1, mps (default: the GPU if there is one)')
-    p.add_argument('--workers', type=int, metavar='N', help="loader processes (default: 0 where batches are made on the device or training is on a CPU, else fastai's choice)")
-    p.add_argument('--loader', default='auto', metavar='NAME', help='where batches are made: cpu, by albumentations, device, or auto, on the device where that is a GPU (default auto)')
-    return p
+        groups[_group_of(flag)].add_argument(flag, default=argparse.SUPPRESS, help=text, **how)
+    training.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1, mps (default: the GPU if there is one)')
+    training.add_argument('--workers', type=int, metavar='N', help="loader processes (default: 0 where batches are made on the device or training is on a CPU, else fastai's choice)")
+    training.add_argument('--loader', default='auto', metavar='NAME', help='where batches are made: cpu, by albumentations, device, or auto, on the device where that is a GPU (default auto)')
+    return p,groups
+
+def _compile_option(group):
+    group.add_argument('--compile', nargs='?', const='on', default='auto', choices=('auto','on','off'), metavar='WHEN',
+                       help='torch.compile the network: auto, where the training is so long that it pays, on, which is what --compile alone means, or off (default auto)')
 
 def _changes(args):
     "The fields of a recipe among parsed options"
     kinds = {o[0][2:].replace('-','_'): o[1] for o in _recipe_options}
     return {k: dict(v) if kinds[k] is _options else v for k,v in vars(args).items() if k in kinds}
 
+def _loaded():
+    "Import what takes long, and say so"
+    from cifar_fastai.progress import stage
+    with stage('loading PyTorch and fastai'): import cifar_fastai.recipes
+
 def _recipe(args):
     "The `Recipe` of parsed options"
+    _loaded()
     from cifar_fastai.recipes import get_recipe
     return get_recipe(args.recipe, **_changes(args))
+
+def _source(args):
+    "The `Source` of parsed options; nothing is downloaded for a device that is not there"
+    from cifar_fastai.data import pick_device
+    from cifar_fastai.progress import stage
+    from cifar_fastai.sources import load_source
+    pick_device(args.device)
+    with stage('reading the images'): return load_source(args.source, skip_bad=args.skip_bad)
+
+def _compile(args): return dict(auto='auto', on=True, off=False)[args.compile]
 
 # %% ../nbs/10_cli.ipynb #a60b5fc8
 def _guarded(prog, f):
@@ -118,6 +153,9 @@ def _guarded(prog, f):
     from cifar_fastai.errors import InputError
     try: return f() or 0
     except InputError as e: msg = str(e)
+    except BrokenPipeError: # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as e:
         if not e.filename: raise
         msg = f'{e.filename}: {e.strerror}'
@@ -133,7 +171,9 @@ def _ended(path, report=None):
     from cifar_fastai.files import read_json
     m,epochs = read_json(path/'metrics.json'),read_json(path/'config.json')['recipe']['epochs']
     f = m['final']
-    if f.get('valid_n'): print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) after {m['epochs_done']} epochs in {m['seconds']:.0f} s")
+    done = f"{m['epochs_done']} epoch{'s' if m['epochs_done']!=1 else ''} in {m['seconds']:.0f} s"
+    kept = f", with the weights of epoch {f['epoch']}" if f.get('epoch', m['epochs_done'])!=m['epochs_done'] else ''
+    if f.get('valid_n'): print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) after {done}{kept}")
     for k,v in m.get('tta', {}).items(): print(f"with test-time augmentation ({k}) {100*v['acc']:.2f}% ({v['correct']}/{v['n']})")
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {path}')
@@ -143,6 +183,7 @@ def _ended(path, report=None):
 
 def _reported(path, **kwargs):
     "Write the report of a run, and say where it is"
+    _loaded()
     from cifar_fastai.report import make_report
     print(f'report: {make_report(path, **kwargs)}')
     return 0
@@ -153,32 +194,46 @@ def _check_together(p, args):
     if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
     if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
     if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
-    if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
+    if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile!='auto' or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
     if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
 
 # %% ../nbs/10_cli.ipynb #2e314025
+def _recipe_list():
+    "The recipes by name, for a terminal: two lines or more each, at most 100 columns wide"
+    from textwrap import wrap
+    from cifar_fastai.recipes import recipes
+    head = ['recipe','epochs','batch','optimizer, peak rate','schedule','policy']
+    rate = lambda r: 'LR finder' if r.lr=='find' else f'{r.lr:g}'
+    rows = {r.name: [r.name, str(r.epochs), str(r.bs), f'{r.opt}, {rate(r)}', r.sched, r.policy] for r in recipes.values()}
+    widths = [max(map(len, o)) for o in zip(head, *rows.values())]
+    line = lambda cells: '  '.join(c.rjust(w) if k in ('epochs','batch') else c.ljust(w) for c,w,k in zip(cells, widths, head)).rstrip()
+    return '\n'.join([line(head), *(o for k,v in rows.items() for o in ('', line(v), *wrap(recipes[k].note, 100, initial_indent='  ', subsequent_indent='  ')))])
+
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C
     "Train a network and write a run folder"
-    p = _parser('cifar-train', 'Train a CIFAR ResNet and write a run folder: history, log, config, weights, curves, diagnosis, report.')
-    p.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
-    p.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
-    p.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
-    p.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
-    p.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
-    p.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
-    p.add_argument('--compile', action='store_true', help='torch.compile the network: slow to start, faster after (default: not)')
-    p.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
-    p.add_argument('--no-report', action='store_true', help='leave out report.html and its figures, which a complete run ends with')
-    p.add_argument('--list', action='store_true', help='print the recipes and end')
+    p,groups = _parser('cifar-train', 'Train a CIFAR ResNet and write a run folder: history, log, config, weights, curves, diagnosis, report.', examples=(
+        'cifar-train --recipe fast20', 'cifar-train --source shapes10 --n-train 2500 --n-valid 500 --epochs 3 --bs 32 --lr 0.05', 'cifar-train --resume runs/NAME'))
+    training,output = groups['training'],groups['output']
+    training.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
+    _compile_option(training)
+    training.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
+    training.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
+    training.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
+    output.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
+    output.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
+    output.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
+    output.add_argument('--no-report', action='store_true', help='leave out report.html and its figures, which a complete run ends with')
+    output.add_argument('--list', action='store_true', help='print the recipes and end')
     args = p.parse_args(argv)
     def run():
         if args.list:
-            from cifar_fastai.recipes import recipe_table
-            print(recipe_table())
+            _loaded()
+            print(_recipe_list())
             return 0
         _check_together(p, args)
+        _loaded()
         from cifar_fastai.distributed import first_goes_first, is_first, several, start_processes
         report = lambda src: None if args.no_report or several() else dict(source=src, device=args.device)
         if args.resume:
@@ -191,10 +246,9 @@ def cifar_train(
             return _ended(path, report(args.source)) if is_first() else 0
         recipe = _recipe(args)
         from cifar_fastai.recipes import train
-        from cifar_fastai.sources import load_source
         start_processes(args.device)
-        with first_goes_first(): src = load_source(args.source, skip_bad=args.skip_bad)
-        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, compile=args.compile, deterministic=args.deterministic)
+        with first_goes_first(): src = _source(args)
+        path = train(recipe, src, args.run_dir, args.device, args.workers, tensorboard=args.tensorboard, checkpoint_every=args.checkpoint_every, loader=args.loader, compile=_compile(args), deterministic=args.deterministic)
         return _ended(path, report(src)) if is_first() else 0
     return _guarded('cifar-train', run)
 
@@ -203,23 +257,29 @@ def cifar_lr_find(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
     "Suggest learning rates, and draw the curve"
-    p = _parser('cifar-lr-find', 'Suggest learning rates from a short mock training, and draw the curve.', skip=('--epochs','--lr','--find-kw','--sched','--sched-kw'))
-    p.add_argument('--num-it', type=int, metavar='N', help="steps of the mock training, at least 30 (default: the recipe's, 100)")
-    p.add_argument('--start-lr', type=float, metavar='RATE', help="first rate (default: the recipe's, 1e-6)")
-    p.add_argument('--end-lr', type=float, metavar='RATE', help="last rate (default: the recipe's, 10)")
-    p.add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve (default lr_find.png)')
+    p,groups = _parser('cifar-lr-find', 'Suggest learning rates from a short mock training, and draw the curve.', skip=('--epochs','--lr','--find-kw','--sched','--sched-kw'), examples=(
+        'cifar-lr-find --bs 512', 'cifar-lr-find --recipe plain --opt adam', 'cifar-lr-find --source shapes10 --bs 32 --num-it 200 --out curve.svg'))
+    groups['training'].add_argument('--num-it', type=int, metavar='N', help="steps of the mock training, at least 30 (default: the recipe's, 100)")
+    groups['training'].add_argument('--start-lr', type=float, metavar='RATE', help="first rate (default: the recipe's, 1e-6)")
+    groups['training'].add_argument('--end-lr', type=float, metavar='RATE', help="last rate (default: the recipe's, 10)")
+    groups['output'].add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve, .png, .jpg, .svg or .pdf (default lr_find.png)')
+    groups['output'].add_argument('--dpi', type=float, default=200, metavar='N', help='dots per inch of a .png or .jpg (default 200)')
     args = p.parse_args(argv)
     def run():
-        from cifar_fastai.errors import InputError
+        from cifar_fastai.errors import InputError, check_number
+        from cifar_fastai.files import save_figure
+        check_number('--dpi', args.dpi, low=20, high=1200)
         r = _recipe(args)
         _out_file('--out', args.out, folder=True)
         if args.out[-4:].lower() not in ('.png','.svg','.pdf','.jpg'): raise InputError(f'--out is {args.out!r}: name a file that ends in .png, .svg, .pdf or .jpg')
         import matplotlib; matplotlib.use('Agg')
         from cifar_fastai.learner import find_lr
+        from cifar_fastai.progress import stage
         from cifar_fastai.recipes import recipe_learner
-        from cifar_fastai.sources import load_source
-        found = find_lr(recipe_learner(r, load_source(args.source, skip_bad=args.skip_bad), args.device, args.workers, args.loader), plot=False, **{**r.find_kw, **{k: getattr(args, k) for k in ('start_lr','end_lr','num_it') if getattr(args, k) is not None}})
-        found.plot().figure.savefig(args.out, dpi=110, bbox_inches='tight')
+        src = _source(args)
+        with stage('preparing loaders and network'): learn = recipe_learner(r, src, args.device, args.workers, args.loader, compile=False)
+        found = find_lr(learn, plot=False, **{**r.find_kw, **{k: getattr(args, k) for k in ('start_lr','end_lr','num_it') if getattr(args, k) is not None}})
+        save_figure(found.plot().figure, args.out, args.dpi)
         for k,v in found.items(): print(f"{k:8} {v:.3g}{'  (chosen)' if k==found.name else ''}")
         print(f'curve: {args.out}')
     return _guarded('cifar-lr-find', run)
@@ -229,54 +289,62 @@ def cifar_report(
     argv=None, # run folder and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
     "Write the report of a run, an HTML page that needs no network"
-    p = _Parser('cifar-report', 'Write the report of a run: one HTML page that needs no network, and its figures as PNG files.')
+    p = _Parser('cifar-report', 'Write the report of a run: one HTML page that needs no network, and its figures as files.')
     p.add_argument('run', metavar='RUN', help='a run folder, finished or not')
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
     p.add_argument('--out', metavar='FILE', help='page to write (default: report.html in the run folder)')
     p.add_argument('--n', type=int, default=20, metavar='N', help='how many top losses and mistakes to show, and half as many correct answers (default 20)')
     p.add_argument('--methods', type=_names, metavar='M,M', help='methods of the maps, by name (default: HiResCAM,GradCAM)')
-    p.add_argument('--layers', type=_names, metavar='L,L', help='their layers, by module path (default: the first and the last stage that is fine enough)')
+    p.add_argument('--layers', type=_names, metavar='L,L', help='their layers, by module path (default: two stages for each method, stages 2 and 3 for GradCAM)')
+    p.add_argument('--figures', default='png', metavar='KIND', help='format of the figure files: png, jpg, svg or pdf (default png)')
+    p.add_argument('--dpi', type=float, default=200, metavar='N', help='dots per inch of figure files that are pictures (default 200)')
     _device(p)
     args = p.parse_args(argv)
     def run():
         import matplotlib; matplotlib.use('Agg')
         kw = {k: getattr(args, k) for k in ('methods','layers') if getattr(args, k)}
-        return _reported(args.run, source=args.source, out=args.out, n=args.n, device=args.device, **kw)
+        return _reported(args.run, source=args.source, out=args.out, n=args.n, device=args.device, figures=args.figures, dpi=args.dpi, **kw)
     return _guarded('cifar-report', run)
 
 # %% ../nbs/10_cli.ipynb #9d344881
 def _bench_accuracy(argv):
-    p = _parser('cifar-bench accuracy', 'Train a recipe with several seeds, report the final epochs, and write the record.', skip=('--seed',))
-    p.add_argument('--seeds', type=int, default=5, metavar='N', help='how many seeds (default 5)')
-    p.add_argument('--out', default='results', metavar='DIR', help='folder for the record (default results)')
-    p.add_argument('--runs', default='runs/bench', metavar='DIR', help='folder for the run folders; complete ones are taken as they are (default runs/bench)')
+    p,groups = _parser('cifar-bench accuracy', 'Train a recipe with several seeds, report the final epochs, and write the record.', skip=('--seed',), examples=(
+        'cifar-bench accuracy --recipe fast20', 'cifar-bench accuracy --recipe R1 --seeds 1 --valid-every 5', 'cifar-bench accuracy --recipe plain --tta six --out results'))
+    training,output = groups['training'],groups['output']
+    _compile_option(training)
+    training.add_argument('--seeds', type=int, default=5, metavar='N', help='how many seeds (default 5)')
+    output.add_argument('--out', default='results', metavar='DIR', help='folder for the record (default results)')
+    output.add_argument('--runs', default='runs/bench', metavar='DIR', help='folder for the run folders; complete ones are taken as they are (default runs/bench)')
     args = p.parse_args(argv)
     def run():
         import shlex
-        changes = _changes(args)
+        changes,_ = _changes(args),_loaded()
         from cifar_fastai.bench import run_seeds
-        from cifar_fastai.sources import load_source
-        path = run_seeds(args.recipe or _recipe(args), load_source(args.source, skip_bad=args.skip_bad), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'accuracy', *argv]),
-                         changes, device=args.device, workers=args.workers, loader=args.loader)
+        path = run_seeds(args.recipe or _recipe(args), _source(args), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'accuracy', *argv]),
+                         changes, device=args.device, workers=args.workers, loader=args.loader, compile=_compile(args))
         print(f'record: {path}')
     return _guarded('cifar-bench accuracy', run)
 
 def _bench_effects(argv):
-    p = _parser('cifar-bench effects', 'Measure what each change to a base recipe does to the accuracy on held-out training images.', skip=('--seed',))
-    p.add_argument('--variants', required=True, metavar='FILE', help='JSON: name of each variant to the fields that differ')
-    p.add_argument('--seeds', type=int, default=3, metavar='N', help='how many seeds (default 3)')
-    p.add_argument('--out', default='results/effects.json', metavar='FILE', help='the record (default results/effects.json)')
-    p.add_argument('--runs', default='runs/effects', metavar='DIR', help='folder for the run folders; complete ones are taken as they are (default runs/effects)')
+    p,groups = _parser('cifar-bench effects', 'Measure what each change to a base recipe does to the accuracy on held-out training images.', skip=('--seed',), examples=(
+        'cifar-bench effects --recipe plain --valid 0.1 --variants benchmarks/ablation.json', 'cifar-bench effects --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json --seeds 2',
+        'cifar-bench effects --recipe fast20 --epochs 10 --valid 0.1 --valid-every 10 --variants mine.json'))
+    training,output = groups['training'],groups['output']
+    _compile_option(training)
+    training.add_argument('--variants', required=True, metavar='FILE', help='JSON: name of each variant to the fields that differ')
+    training.add_argument('--seeds', type=int, default=3, metavar='N', help='how many seeds (default 3)')
+    output.add_argument('--out', default='results/effects.json', metavar='FILE', help='the record (default results/effects.json)')
+    output.add_argument('--runs', default='runs/effects', metavar='DIR', help='folder for the run folders; complete ones are taken as they are (default runs/effects)')
     args = p.parse_args(argv)
     def run():
         import shlex
+        _loaded()
         from cifar_fastai.bench import effects, effects_table
         from cifar_fastai.files import read_json
-        from cifar_fastai.sources import load_source
         _out_file('--out', args.out)
         variants = read_json(args.variants, 'give a JSON file: name of each variant to the fields that differ')
-        print(effects_table(effects(_recipe(args), variants, load_source(args.source, skip_bad=args.skip_bad), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'effects', *argv]),
-                                    device=args.device, workers=args.workers, loader=args.loader)))
+        print(effects_table(effects(_recipe(args), variants, _source(args), args.seeds, args.out, args.runs, shlex.join(['cifar-bench', 'effects', *argv]),
+                                    device=args.device, workers=args.workers, loader=args.loader, compile=_compile(args))))
     return _guarded('cifar-bench effects', run)
 
 # %% ../nbs/10_cli.ipynb #de0a5b7d
@@ -419,6 +487,7 @@ def _newest(how):
     return runs[-1].parent
 
 def _classifier(run, device):
+    _loaded()
     from cifar_fastai.pictures import PictureClassifier
     run = run or _newest(' with --run')
     return PictureClassifier.from_run(run, device),run
@@ -492,6 +561,7 @@ def cifar_app(
     args = p.parse_args(argv)
     def run():
         path = args.run or _newest('')
+        _loaded()
         from cifar_fastai.app import make_app, serve_app
         app = make_app(path, args.source, args.device, args.n_images)
         try:

@@ -62,12 +62,12 @@ def item_label(
     return o.label
 
 # %% ../nbs/03_data.ipynb #e50a982e
-def _draw(source, idxs, count, seed, what, some_left=True):
+def _draw(source, idxs, count, seed, what, some_left=True, kind='training'):
     "From `idxs`, as many of each class as `count` says of the sizes of all, by `seed`"
     rng,res = np.random.RandomState(seed),[]
     of = [idxs[source.y[idxs]==c] for c in range(len(source.vocab))]
     for name,mine,n in zip(source.vocab, of, count(list(map(len, of)))):
-        if n==0 or (some_left and n==len(mine)): raise InputError(f'{what}: that takes {n} of the {len(mine)} training images of {name!r}; leave some on either side')
+        if n==0 or (some_left and n==len(mine)): raise InputError(f'{what}: that takes {n} of the {len(mine)} {kind} images of {name!r}; leave some on either side')
         res.append(rng.permutation(mine)[:n])
     return np.sort(np.concatenate(res))
 
@@ -78,11 +78,19 @@ def _shares(sizes, n):
     res[np.argsort(res-exact, kind='stable')[:n-res.sum()]] += 1
     return res.tolist()
 
+def _keep(source, idxs, what, n, seed):
+    "`n` of `idxs`, of each class in proportion; all of them where `n` is None"
+    if n is None: return idxs
+    check_number(what, n, low=len(source.vocab), high=len(idxs), whole=True)
+    kind = 'training' if what=='n_train' else 'validation'
+    return _draw(source, idxs, lambda sizes: _shares(sizes, n), seed, f'{what} is {n}', some_left=False, kind=kind)
+
 def split_idxs(
     source:Source, # images in memory
     valid='test', # 'test', or the share of the training images to hold out, above 0 and below 1
-    seed:int=0, # of the held-out part, and of the choice of `n_train`
+    seed:int=0, # of the held-out part, and of the choice of `n_train` and `n_valid`
     n_train:int=None, # keep only this many training images, of each class in proportion; None: all
+    n_valid:int=None, # keep only this many validation images, of each class in proportion; None: all
 ) -> tuple: # two arrays of indices, training and validation
     "Indices of the training and the validation items, stratified by class"
     if not hasattr(source, 'is_valid'): raise InputError(f'source is a {type(source).__name__}: give what `load_source` returns')
@@ -96,10 +104,7 @@ def split_idxs(
         check_number('valid', valid, above=0, below=1)
         val = _draw(source, idxs[~test], lambda sizes: [round(k*valid) for k in sizes], seed, f'valid is {valid}')
         trn = np.setdiff1d(idxs[~test], val)
-    if n_train is not None:
-        check_number('n_train', n_train, low=len(source.vocab), high=len(trn), whole=True)
-        trn = _draw(source, trn, lambda sizes: _shares(sizes, n_train), seed, f'n_train is {n_train}', some_left=False)
-    return trn,val
+    return _keep(source, trn, 'n_train', n_train, seed),_keep(source, val, 'n_valid', n_valid, seed)
 
 # %% ../nbs/03_data.ipynb #4c62f554
 def measure_stats(
@@ -245,6 +250,7 @@ def cifar_block(
     seed:int=0, # of the held-out part and of the augmentations
     stats:tuple=None, # mean and standard deviation, scale 0-1; by default `source_stats(source)`
     n_train:int=None, # keep only this many training images; None: all
+    n_valid:int=None, # keep only this many validation images; None: all
 ) -> DataBlock:
     "A `DataBlock` that makes normalised batches of `source`"
     if stats is not None and (not isinstance(stats, (list,tuple)) or len(stats)!=2): raise InputError(f'stats is {stats!r}: give mean and standard deviation, three numbers each')
@@ -253,7 +259,7 @@ def cifar_block(
     fill = tuple(round(255*o) for o in mean)
     image = TransformBlock(type_tfms=ItemImage(source.size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(image, CategoryBlock(vocab=list(source.vocab), sort=False)), dl_type=CifarDL, get_items=get_items, get_y=item_label,
-                     splitter=lambda items: tuple(L(o.tolist()) for o in split_idxs(items[0].source, valid, seed, n_train)),
+                     splitter=lambda items: tuple(L(o.tolist()) for o in split_idxs(items[0].source, valid, seed, n_train, n_valid)),
                      item_tfms=PolicyTransform(policy, source.size, fill, seed=seed), batch_tfms=Normalize.from_stats(mean, std, cuda=False)) # the loader takes them to its device, which need not be the GPU
 
 # %% ../nbs/03_data.ipynb #43103654
@@ -286,16 +292,17 @@ def cifar_dls(
     val_bs:int=None, # images in a validation batch; by default twice `bs`
     n_train:int=None, # keep only this many training images; None: all
     loader:str='auto', # name in `loader_kinds`
+    n_valid:int=None, # keep only this many validation images; None: all
 ) -> DataLoaders:
     "The `DataLoaders` of `source`; raises `InputError` for a batch larger than the data, an unknown policy, device or loader"
     source = load_source(source)
     check_number('bs', bs, low=1, whole=True)
     check_number('seed', seed, low=0, high=2**32-1, whole=True)
     if val_bs is not None: check_number('val_bs', val_bs, low=1, whole=True)
-    n = len(split_idxs(source, valid, seed, n_train)[0])
+    n = len(split_idxs(source, valid, seed, n_train, n_valid)[0])
     if bs>n: raise InputError(f'bs is {bs}, but there are only {n} training images: a batch must fit, so give at most {n}')
     device = pick_device(device)
-    block = cifar_block(source, policy, valid, seed, stats, n_train)
+    block = cifar_block(source, policy, valid, seed, stats, n_train, n_valid)
     loader,why = _pick_loader(one_of('loader', loader, loader_kinds), device, policy, source.size, workers)
     if workers is None: workers = 0 if device.type=='cpu' or loader=='device' else defaults.cpus
     check_number('workers', workers, low=0, whole=True)

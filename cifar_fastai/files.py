@@ -37,14 +37,14 @@ def write_atomic(
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_files.ipynb #f10a7a02
-figure_formats = ('png','svg','pdf')
+figure_formats = ('png','jpg','svg','pdf')
 
 def figure_bytes(
     fig, # a matplotlib figure
     kind:str='png', # name in `figure_formats`
-    dpi:float=200, # dots per inch, of a PNG and of pictures in the others; 20 to 1200
+    dpi:float=200, # dots per inch, of pictures; 20 to 1200
 ) -> bytes: # the file
-    "Draw a figure as a PNG, SVG or PDF file"
+    "Draw a figure as a file"
     check_number('dpi', dpi, low=20, high=1200)
     f = io.BytesIO()
     fig.savefig(f, format=kind, dpi=dpi, bbox_inches='tight', facecolor='white')
@@ -57,7 +57,7 @@ def check_figure_path(
     "The path of a figure; raises `InputError` where its ending names no format"
     path = Path(path)
     if path.suffix[1:].lower() in figure_formats: return path
-    raise InputError(f'{path.name!r} names no format of figures: give it the ending .png, .svg or .pdf')
+    raise InputError(f'{path.name!r} names no format of figures: give it the ending .png, .jpg, .svg or .pdf')
 
 def save_figure(
     fig, # a matplotlib figure

@@ -14,8 +14,8 @@ from sklearn import metrics as skm
 from .errors import InputError, _show, check_kind, check_number, one_of
 from .tables import md_table
 from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
-from .data import Item, cifar_dls
-from .learner import as_it_was, cifar_learner, energy, load_network, pick_precision
+from .data import Item, cifar_dls, pick_device
+from .learner import BatchProgress, as_it_was, cifar_learner, energy, load_network, pick_precision
 from .diagnosis import accuracy_interval
 from .recipes import read_run, run_source
 
@@ -25,7 +25,8 @@ def _one_pass(learn, dl):
     feats,head = [],getattr(learn.model, 'head', None)
     hook = head.register_forward_pre_hook(lambda m,i: feats.append(i[0].detach().float().cpu())) if head is not None else None
     try:
-        with as_it_was(learn.model), learn.no_bar(), learn.no_logging(): logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop)
+        with as_it_was(learn.model), learn.no_bar(), learn.no_logging():
+            logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=BatchProgress(f'scoring {len(dl.dataset):,} images'))
     finally:
         if hook: hook.remove()
     return logits.float(),targs,losses.float(),torch.cat(feats) if feats else None
@@ -115,10 +116,10 @@ def run_learner(
     device=None, # where to compute; by default the GPU if there is one
 ) -> Learner:
     "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images are others"
-    path = Path(run_dir).expanduser()
+    path,device = Path(run_dir).expanduser(),pick_device(device)
     model,meta = load_network(path)
     r,config = read_run(path)
-    dls = cifar_dls(run_source(config, source), 'none', min(r.bs, config['source']['n_train']), r.valid, r.seed, 0, device, (meta['mean'], meta['std']), n_train=r.n_train)
+    dls = cifar_dls(run_source(config, source), 'none', min(r.bs, config['source']['n_train']), r.valid, r.seed, 0, device, (meta['mean'], meta['std']), n_train=r.n_train, n_valid=r.n_valid)
     auto = pick_precision('auto', dls.device) # what the run computed in, if that is fast here too
     return cifar_learner(dls, model, precision=auto if config.get('precision')==auto else 'fp32')
 

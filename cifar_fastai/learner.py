@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecision', 'TorchOpt', 'decay_groups', 'log_line',
-           'energy', 'History', 'Progress', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions', 'find_lr',
-           'linear_cycle', 'plot_history', 'plot_lr', 'RunError', 'FiniteLoss', 'plain_words', 'save_network',
-           'load_network', 'environment', 'writing_to', 'run_lock', 'RunLog', 'read_history', 'Checkpoint', 'going_on',
-           'same_each_time', 'stoppable']
+           'energy', 'History', 'Progress', 'BatchProgress', 'describe', 'cifar_learner', 'as_it_was', 'LRSuggestions',
+           'find_lr', 'linear_cycle', 'plot_history', 'plot_lr', 'RunError', 'FiniteLoss', 'plain_words',
+           'save_network', 'load_network', 'environment', 'writing_to', 'run_lock', 'RunLog', 'read_history',
+           'Checkpoint', 'going_on', 'same_each_time', 'stoppable']
 
 # %% ../nbs/05_learner.ipynb #ca0cc0a5
 import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, signal, socket, sys, tempfile, threading, time
@@ -19,10 +19,11 @@ from . import __version__
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_atomic, write_json
 from .memory import KeepMemory
+from .progress import progress
 from fastai.vision.all import (AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat, DataLoaders, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision,
     OptimWrapper, ParamScheduler, ProgressCallback, ReduceLROnPlateau, SchedLin, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from safetensors.torch import load, save
-from .models import ResNet, archs, n_params
+from .models import ResNet, archs, check_model_kw, n_params
 from .tricks import Muon, _own, start_from
 try: import fcntl
 except ImportError: fcntl = None # Windows has none
@@ -227,6 +228,21 @@ class Progress(ProgressCallback):
         self.pbar.update(self.iter+1)
         if self.pbar.last_v!=drawn and hasattr(self, 'smooth_loss'): self.pbar.comment = f'{self.smooth_loss.item():.4f}'
 
+# %% ../nbs/05_learner.ipynb #a2b65639
+class BatchProgress(Callback):
+    "Show how far a validation, a prediction or the finder's mock training is, by a bar or by lines"
+    order = -60 # before what ends a fit
+    def __init__(self,
+        label:str, # what is done with the batches
+        n:int=None, # how many steps there are; by default the batches of the loader
+    ): self.label,self.n = label,n
+    def before_fit(self): self.steps = None
+    def before_batch(self):
+        if self.steps is None: self.steps = progress(range(self.n or self.n_iter), self.label)
+        next(self.steps, None) # the step before is done
+    def after_fit(self):
+        if self.steps is not None: self.steps.close()
+
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def _made(dls):
     "Where batches are made, if that is worth a word"
@@ -285,8 +301,8 @@ def _network(arch, dls, model_kw):
         if model_kw: raise InputError(f'model_kw is {model_kw}, but arch is a network that is built already: give its name, or leave model_kw out')
         model = arch
     else:
-        try: model = archs[one_of('architecture', arch, archs)](**{'n_out': len(dls.vocab), **(model_kw or {})})
-        except TypeError as e: raise InputError(f'model_kw is {_show(model_kw)}, which {arch} refuses: {e}') from e
+        check_model_kw(one_of('architecture', arch, archs), model_kw or {})
+        model = archs[arch](**{'n_out': len(dls.vocab), **(model_kw or {})})
         model.arch = arch
     if isinstance(model, ResNet): _check_classes(model.config['n_out'], dls)
     return model
@@ -377,12 +393,13 @@ class LRSuggestions(dict):
         found:dict, # suggestion to learning rate
         lrs, # rates of the steps
         losses, # smoothed loss after each
-        chosen:str='valley', # the one to use
+        chosen:str='minimum', # the one to use
     ):
         super().__init__(found)
         self.lrs,self.losses,self.name = lrs,losses,chosen
     @property
     def chosen(self): return self[self.name]
+    def __str__(self): return f"{self.chosen:.3g} ({self.name}); other suggestions: {', '.join(f'{k} {v:.3g}' for k,v in self.items() if k!=self.name)}"
 
     def plot(self, ax=None):
         "The curve, with the suggestions on it"
@@ -412,18 +429,18 @@ def find_lr(
     start_lr:float=1e-6, # first rate
     end_lr:float=10., # last rate
     num_it:int=100, # steps, at least 30
-    chosen:str='valley', # 'valley', 'steep', 'minimum', 'slide' or 'least'
+    chosen:str=None, # 'valley', 'steep', 'minimum', 'slide' or 'least'; by default 'minimum', or 'valley' where the loss hardly fell
     plot:bool=True, # draw the curve?
 ) -> LRSuggestions:
     "Suggest learning rates from a mock training of `num_it` steps; raises `InputError` where the curve allows none"
-    one_of('suggestion', chosen, _suggest)
+    if chosen is not None: one_of('suggestion', chosen, _suggest)
     check_number('num_it', num_it, low=30, whole=True)
     check_number('start_lr', start_lr, above=0)
     check_number('end_lr', end_lr, above=start_lr)
     if len(learn.dls.train)==0: raise InputError('the training loader has no batch: give a smaller batch size')
     with _untouched(learn), tempfile.TemporaryDirectory() as tmp:
         learn.model_dir,learn.save = tmp,lambda *args, **kwargs: None # the weights are kept here, and not by the finder, at whose files several processes would wait for each other
-        with learn.removed_cbs([learn.progress] if hasattr(learn, 'progress') else []):
+        with learn.removed_cbs([learn.progress] if hasattr(learn, 'progress') else []), learn.added_cbs(BatchProgress('looking for a learning rate', num_it)):
             learn.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
         lrs,losses = np.array(learn.recorder.lrs),np.array([float(o) for o in learn.recorder.losses])
     n = len(lrs) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
@@ -432,8 +449,9 @@ def find_lr(
                          f'start lower than start_lr={start_lr:g}, or look for a fault in data or loss')
     lrs,losses = lrs[num_it//10:n-5],losses[num_it//10:n-5]
     t = torch.tensor(lrs),torch.tensor(losses)
-    res = LRSuggestions({k: float(f(*t, num_it)[0]) for k,f in _suggest.items()}, lrs, losses, chosen)
-    if chosen in ('least','minimum') and losses.argmin()<len(losses)//3:
+    fell = losses.argmin()>=len(losses)//3 # else the least loss is at a rate where nothing is learned yet
+    res = LRSuggestions({k: float(f(*t, num_it)[0]) for k,f in _suggest.items()}, lrs, losses, chosen or ('minimum' if fell else 'valley'))
+    if chosen in ('least','minimum') and not fell:
         raise InputError(f'the loss hardly fell in {num_it} steps: it is least at a rate of {res["least"]:.2g}, where nothing is learned yet; give more steps (num_it) or larger batches, or choose another suggestion')
     if plot: res.plot()
     return res

@@ -18,6 +18,7 @@ from .tables import _md_names
 from fastai.vision.all import L, Learner, Normalize, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
+from .progress import progress
 from .sources import _endings, _names, _natural, fit_image, open_image
 from .data import pick_device
 from .learner import as_it_was, energy, load_network
@@ -295,7 +296,7 @@ def predict_files(self:PictureClassifier,
     files = picture_files(paths)
     pics,bad = _read(files)
     names,xs = [],[]
-    for f,img in pics: names.append(f); xs.append(self.inputs([img], fit))
+    for f,img in progress(pics, 'reading pictures', len(files)): names.append(f); xs.append(self.inputs([img], fit))
     if not names: _none_read(bad)
     return _table(names, self.predictions(self.logits(torch.cat(xs)), k)),bad
 
@@ -346,7 +347,7 @@ def explain_files(self:PictureClassifier,
     names,preds,maps,sheet,used = [],[],[],[],set()
     def flush():
         if len(files)>1 and sheet: _save_sheet(out, len(names), sheet, per_sheet); sheet.clear()
-    for f,img in pics:
+    for f,img in progress(pics, 'drawing maps', len(files)):
         e = self.explain(img, **kwargs)
         try: out.mkdir(parents=True, exist_ok=True)
         except OSError as err: raise InputError(f'{out} cannot be made ({err.strerror}): name another folder') from err

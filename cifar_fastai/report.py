@@ -68,11 +68,14 @@ class RunFolder:
     @property
     def validated_on(self):
         "What the run was validated on"
-        return 'the test images' if self.recipe.valid=='test' else f'{100*self.recipe.valid:g} % of the training images, held out'
+        of = 'the test images' if self.recipe.valid=='test' else f'{100*self.recipe.valid:g} % of the training images, held out'
+        return of if self.recipe.n_valid is None else f'{self.recipe.n_valid:,} of {of}'
 
     @property
     def validated(self):
-        "Correct answers and images of the last validation, or None"
+        "Correct answers and images of the validation of the weights that are kept, else of the last one, or None"
+        f = self.metrics.get('final', {})
+        if f.get('valid_n'): return f['valid_correct'],f['valid_n']
         return next(((r['valid_correct'], r['valid_n']) for r in reversed(self.rows) if r.get('valid_n')), None)
 
 # %% ../nbs/09_report.ipynb #cca842d5
@@ -197,7 +200,7 @@ def _drawn_before(run, figs, name):
 def _finder_section(run, figs):
     found = run.config.get('lr_find')
     if not found: return None
-    chosen,data = run.recipe.find_kw.get('chosen', 'valley'),_drawn_before(run, figs, 'lr_find.png')
+    chosen,data = next((k for k,v in found.items() if v==run.config['lr']), None),_drawn_before(run, figs, 'lr_find.png')
     tbl = _table(['suggestion','learning rate',''], [[k, f'{v:.3g}', 'chosen' if k==chosen else ''] for k,v in found.items()], 'What the finder suggests', num=(1,))
     suggested = ', '.join(f'{k} {v:.2g}' for k,v in found.items())
     alt = f'Smoothed loss against the learning rate on a logarithmic axis, with the suggestions {suggested}'

@@ -290,7 +290,8 @@ def goal_speed(
 ) -> dict: # the record: a row for each seed
     "Seconds and joules that a recipe takes, and whether its final epoch reaches the goal"
     check_number('seeds', seeds, low=1, whole=True); check_number('goal', goal, low=0, high=1)
-    r,src,device = get_recipe(recipe, **kwargs),load_source(source),pick_device(device)
+    r,device = get_recipe(recipe, **kwargs),pick_device(device) # before any download
+    src = load_source(source)
     if r.lr=='find': raise InputError(f'recipe {r.name!r} uses the finder, whose time is not that of the training: give a rate, such as lr=0.1')
     _fit_once(replace(r, valid='test', n_train=min(2*r.bs, int((~src.is_valid).sum()))), src, device)
     joules,why = _joules(device)
@@ -371,7 +372,8 @@ def growth_speed(
 ) -> dict: # the record: a row for each number of images, and for each size of batch
     "How speed and peak memory go with the number of images and with the size of a batch"
     if not images or not batches: raise InputError(f'images is {list(images)}, batches {list(batches)}: give at least one number for each')
-    src,device = load_source(source),str(pick_device(device))
+    device = str(pick_device(device)) # before any download
+    src = load_source(source)
     where = str(src.path)
     def one(*args):
         res = subprocess.run([sys.executable, '-c', f'from cifar_fastai.speed import _grow; _grow{args!r}'], capture_output=True, text=True)

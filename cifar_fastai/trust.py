@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from .errors import InputError, check_kind, check_number, check_numbers, one_of
 from fastai.vision.all import torch
 from fastcore.basics import patch
+from .progress import progress
 from .shapes import shapes10_mask
 from .models import layer_sizes
 from .learner import as_it_was
@@ -74,10 +75,9 @@ def pointing_game(self:CifarInterpretation,
     methods,layers = _tried(methods, layers); check_number('goal', goal, low=0, high=1)
     items = self._right(n, seed)
     masks,rows = self.masks(items),[]
-    for layer in layers:
-        for nm in methods:
-            m = marks(self.cam(items, method=nm, layer=layer, smooth=smooth, seed=seed), masks)
-            rows.append(dict(method=nm, layer=layer, images=len(items), hits=m['hit'].mean(), energy=m['energy'].mean(), empty=int(m['empty'].sum()), verdict='passes' if m['hit'].mean()>=goal else 'fails'))
+    for layer,nm in progress([(l, m) for l in layers for m in methods], 'pointing game'):
+        m = marks(self.cam(items, method=nm, layer=layer, smooth=smooth, seed=seed), masks)
+        rows.append(dict(method=nm, layer=layer, images=len(items), hits=m['hit'].mean(), energy=m['energy'].mean(), empty=int(m['empty'].sum()), verdict='passes' if m['hit'].mean()>=goal else 'fails'))
     rows.append(dict(method='chance', layer='', images=len(items), hits=masks.mean(), energy=masks.mean(), empty=0, verdict='baseline'))
     return pd.DataFrame(rows)
 
@@ -109,9 +109,9 @@ def randomisation(self:CifarInterpretation,
     with as_it_was(self.learn.model): xb = self[items.idxs][0]
     get = lambda m, nm, layer: cam_maps(m, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
     combos = [(nm, layer) for layer in layers for nm in methods]
-    was,rows = {o: get(model, *o) for o in combos},[]
+    was,rows = {o: get(model, *o) for o in progress(combos, 'maps of the trained network')},[]
     parts = [k for k,o in model.named_children() if any(True for _ in o.parameters())][::-1]
-    for i,part in enumerate(parts):
+    for i,part in progress(enumerate(parts), 'maps with new weights', len(parts)):
         with as_it_was(model):
             torch.manual_seed(seed+i)
             for o in getattr(model, part).modules():
@@ -167,7 +167,7 @@ def road(self:CifarInterpretation,
     for layer in layers:
         find_layer(model, layer, xb.shape[-1]) # refuses one that is unknown or too coarse
         h,w = layer_sizes(model, xb.shape[-1])[layer][1:]
-        for nm in (*methods, 'random map'):
+        for nm in progress([*methods, 'random map'], f'ROAD at {layer}'):
             rng = np.random.default_rng(seed)
             maps = torch.from_numpy(rng.normal(size=(len(xb),h,w)).astype(np.float32)) if nm=='random map' else cam_maps(model, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
             lerf,morf = _road(model, xb, maps, ts, percentiles, rng, seed)

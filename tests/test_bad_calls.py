@@ -160,6 +160,8 @@ calls = [
     ("split_idxs(source, 'half')", "valid is 'half': it must be 'test' or a share above 0 and below 1, such as 0.1"),
     ("split_idxs(source, float('nan'))", 'valid is nan: it must be a number above 0 and below 1'),
     ('split_idxs(source, 0.001)', "valid is 0.001: that takes 0 of the 20 training images of 'arrow'; leave some on either side"),
+    ('split_idxs(source, n_valid=1000)', 'n_valid is 1000: it must be a whole number at least 10 and at most 50'),
+    ("cifar_dls(source, bs=50, n_valid='50')", "n_valid is '50': it must be a whole number at least 10 and at most 50"),
     ('split_idxs(source, 0.2, seed=-1)', 'seed is -1: it must be a whole number at least 0 and at most 4294967295'),
     ("split_idxs(source, 0.2, seed='a')", "seed is 'a': it must be a whole number at least 0 and at most 4294967295"),
     ('split_idxs(source, n_train=3)', 'n_train is 3: it must be a whole number at least 10 and at most 200'),

@@ -40,7 +40,7 @@ def test_diagnosis_says_test():
 
 def test_files(tmp_path):
     fig = plot_lr([.1,.2]).figure
-    for kind,starts in (('png',b'\x89PNG'), ('svg',b'<?xml'), ('pdf',b'%PDF'), ('PDF',b'%PDF')):
+    for kind,starts in (('png',b'\x89PNG'), ('jpg',b'\xff\xd8'), ('svg',b'<?xml'), ('pdf',b'%PDF'), ('PDF',b'%PDF')):
         save_figure(fig, tmp_path/f'a.{kind}')
         assert (tmp_path/f'a.{kind}').read_bytes().startswith(starts)
     sizes = []
@@ -48,5 +48,5 @@ def test_files(tmp_path):
         save_figure(fig, tmp_path/'a.png', dpi)
         with Image.open(tmp_path/'a.png') as img: sizes.append(img.size)
     assert np.allclose(np.divide(*sizes[::-1]), 3, rtol=0.01)
-    with pytest.raises(InputError, match="'a.bmp' names no format of figures: give it the ending .png, .svg or .pdf"): save_figure(fig, tmp_path/'a.bmp')
+    with pytest.raises(InputError, match="'a.bmp' names no format of figures: give it the ending .png, .jpg, .svg or .pdf"): save_figure(fig, tmp_path/'a.bmp')
     with pytest.raises(InputError, match='dpi is 5'): save_figure(fig, tmp_path/'a.png', 5)

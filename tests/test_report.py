@@ -177,7 +177,7 @@ def test_wrong_places(run, tmp_path):
 
 def test_command(run, tmp_path, capsys):
     gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
-    for argv,says in (([tmp_path], 'config.json'), ([run,'--n','0'], 'n is 0'), ([run,'--n','x'], "'x'"), ([], 'RUN'), ([run,'--methods','Gradcam'], 'GradCAM'), ([gone,'--source',tmp_path/'nowhere'], 'nowhere'), ([run,'--device','gpu'], "'gpu'")):
+    for argv,says in (([tmp_path], 'config.json'), ([run,'--n','0'], 'n is 0'), ([run,'--n','x'], "'x'"), ([], 'RUN'), ([run,'--methods','Gradcam'], 'GradCAM'), ([run,'--figures','gif'], "'gif'"), ([run,'--dpi','1'], 'dpi is 1'), ([gone,'--source',tmp_path/'nowhere'], 'nowhere'), ([run,'--device','gpu'], "'gpu'")):
         try: code = cifar_report(list(map(str, argv)))
         except SystemExit as e: code = e.code
         out,err = capsys.readouterr()
