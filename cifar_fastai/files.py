@@ -47,7 +47,7 @@ def figure_bytes(
     "Draw a figure as a file"
     check_number('dpi', dpi, low=20, high=1200)
     f = io.BytesIO()
-    fig.savefig(f, format=kind, dpi=dpi, bbox_inches='tight', facecolor='white')
+    fig.savefig(f, format=kind, dpi=dpi, bbox_inches=None if fig.get_layout_engine() else 'tight', facecolor='white')
     return f.getvalue()
 
 # %% ../nbs/00_files.ipynb #f10a7a03

@@ -294,7 +294,7 @@ def _stages(model, size, method):
 
 class _Maps:
     "Items, and what is drawn of each by method, layer and target: an overlay, or None where the map is empty"
-    def __init__(self, interp, items, methods, layers, targets, scale='shared'):
+    def __init__(self, interp, items, methods, layers, targets, scale='item'):
         at = layers if isinstance(layers, dict) else {m: layers for m in methods}
         self.items,self.targets,self.combos,self.imgs = items,targets,[(m,l) for m in methods for l in at[m]],interp._pictures(items.idxs)
         model,n,size = interp.learn.model,len(items),self.imgs[0].shape[0]
@@ -307,7 +307,7 @@ class _Maps:
             for t,ms in zip(targets, maps):
                 for i,m in enumerate(ms):
                     empty = is_empty(m)
-                    self.views[i,c,t] = None if empty else overlay(self.imgs[i], m, highest[i] if scale=='shared' else None)
+                    self.views[i,c,t] = None if empty else overlay(self.imgs[i], m, highest[i] if scale=='item' else None)
                     self.strength[i,c,t] = 0. if empty else float(m.max())/highest[i]
 
 # %% ../nbs/09_report.ipynb #f10a7b04
