@@ -166,7 +166,7 @@ def _head(view):
     try: run = RunFolder(view.path)
     except InputError: run = None
     facts = [f'{len(view.clf.vocab)} classes, {view.clf.size}x{view.clf.size} pixels']
-    if run: facts = [f"{run.recipe.arch} on {run.config['source'].get('name')}", *facts, *(f'{k} {v}' for k,v in run.facts().items() if k=='validation accuracy')]
+    if run: facts = [f"{run.recipe.arch} on {run.config['source'].get('name')}", *facts, *(f'{k} {v}' for k,v in run.facts().items() if k.endswith(' accuracy'))]
     name = view.path.resolve().name
     return f'{name}: cifar_fastai',to_xml(Div(H1(name), P('; '.join(facts)), P(B('Without test images and mistakes: '), view.why, cls='warn') if view.why else '', cls='head'), indent=False)
 

@@ -222,7 +222,8 @@ def plot_records(
     recs = [r for r in read_records(folder) if labels is None or r['label'] in labels]
     if not recs: raise InputError(f"no record {'' if labels is None else f'of {labels} '}in {folder}: there are {', '.join(r['label'] for r in read_records(folder)) or 'none'}")
     names = [r['recipe']['name'] for r in recs]
-    return plot_runs({nm if names.count(nm)==1 else r['label']: [o['history'] for o in r['seeds']] for nm,r in zip(names, recs)})
+    runs = {nm if names.count(nm)==1 else r['label']: [o['history'] for o in r['seeds']] for nm,r in zip(names, recs)}
+    return plot_runs(runs, valid='test' if all(r['validated_on']=='test images' for r in recs) else 'validation')
 
 # %% ../nbs/09_bench.ipynb #a48530f0
 def effects(

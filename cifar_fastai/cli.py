@@ -263,10 +263,13 @@ def cifar_lr_find(
     groups['training'].add_argument('--num-it', type=int, metavar='N', help="steps of the mock training, at least 30 (default: the recipe's, 100)")
     groups['training'].add_argument('--start-lr', type=float, metavar='RATE', help="first rate (default: the recipe's, 1e-6)")
     groups['training'].add_argument('--end-lr', type=float, metavar='RATE', help="last rate (default: the recipe's, 10)")
-    groups['output'].add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve (default lr_find.png)')
+    groups['output'].add_argument('--out', default='lr_find.png', metavar='FILE', help='picture of the curve, .png, .jpg, .svg or .pdf (default lr_find.png)')
+    groups['output'].add_argument('--dpi', type=float, default=200, metavar='N', help='dots per inch of a .png or .jpg (default 200)')
     args = p.parse_args(argv)
     def run():
-        from cifar_fastai.errors import InputError
+        from cifar_fastai.errors import InputError, check_number
+        from cifar_fastai.files import save_figure
+        check_number('--dpi', args.dpi, low=20, high=1200)
         r = _recipe(args)
         _out_file('--out', args.out, folder=True)
         if args.out[-4:].lower() not in ('.png','.svg','.pdf','.jpg'): raise InputError(f'--out is {args.out!r}: name a file that ends in .png, .svg, .pdf or .jpg')
@@ -277,7 +280,7 @@ def cifar_lr_find(
         src = _source(args)
         with stage('preparing loaders and network'): learn = recipe_learner(r, src, args.device, args.workers, args.loader, compile=False)
         found = find_lr(learn, plot=False, **{**r.find_kw, **{k: getattr(args, k) for k in ('start_lr','end_lr','num_it') if getattr(args, k) is not None}})
-        found.plot().figure.savefig(args.out, dpi=110, bbox_inches='tight')
+        save_figure(found.plot().figure, args.out, args.dpi)
         for k,v in found.items(): print(f"{k:8} {v:.3g}{'  (chosen)' if k==found.name else ''}")
         print(f'curve: {args.out}')
     return _guarded('cifar-lr-find', run)
@@ -287,19 +290,21 @@ def cifar_report(
     argv=None, # run folder and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
     "Write the report of a run, an HTML page that needs no network"
-    p = _Parser('cifar-report', 'Write the report of a run: one HTML page that needs no network, and its figures as PNG files.')
+    p = _Parser('cifar-report', 'Write the report of a run: one HTML page that needs no network, and its figures as files.')
     p.add_argument('run', metavar='RUN', help='a run folder, finished or not')
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
     p.add_argument('--out', metavar='FILE', help='page to write (default: report.html in the run folder)')
     p.add_argument('--n', type=int, default=20, metavar='N', help='how many top losses and mistakes to show, and half as many correct answers (default 20)')
     p.add_argument('--methods', type=_names, metavar='M,M', help='methods of the maps, by name (default: HiResCAM,GradCAM)')
-    p.add_argument('--layers', type=_names, metavar='L,L', help='their layers, by module path (default: the first and the last stage that is fine enough)')
+    p.add_argument('--layers', type=_names, metavar='L,L', help='their layers, by module path (default: two stages for each method, stages 2 and 3 for GradCAM)')
+    p.add_argument('--figures', default='png', metavar='KIND', help='format of the figure files: png, jpg, svg or pdf (default png)')
+    p.add_argument('--dpi', type=float, default=200, metavar='N', help='dots per inch of figure files that are pictures (default 200)')
     _device(p)
     args = p.parse_args(argv)
     def run():
         import matplotlib; matplotlib.use('Agg')
         kw = {k: getattr(args, k) for k in ('methods','layers') if getattr(args, k)}
-        return _reported(args.run, source=args.source, out=args.out, n=args.n, device=args.device, **kw)
+        return _reported(args.run, source=args.source, out=args.out, n=args.n, device=args.device, figures=args.figures, dpi=args.dpi, **kw)
     return _guarded('cifar-report', run)
 
 # %% ../nbs/10_cli.ipynb #9d344881

@@ -311,6 +311,7 @@ def cifar_dls(
     check_number('workers', workers, low=0, whole=True)
     dls = block.dataloaders(source, bs=bs, val_bs=val_bs or 2*bs, num_workers=workers, device=device)
     dls.source,dls.loader,dls.loader_note = source,loader,why
+    dls.valid_name = 'test' if valid=='test' else 'validation' # what curves and reports call these images
     if loader=='device': dls.valid.put_on_device(x=dls.train.put_on_device())
     return _seed_dls(dls, seed)
 

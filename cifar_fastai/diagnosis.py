@@ -62,22 +62,35 @@ def _facts(rows, level):
     return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap, verdict=verdict, parts_at=parts, loss_rises_from=rising, late_gain=gain, rate_fell=fell,
                 level=level, first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=level), None))
 
+def _advice(f, valid):
+    "What to do about a verdict"
+    if f['verdict']=='over-fitting': return 'more or stronger augmentation, weight decay or fewer epochs would help'
+    if f['verdict']=='not known': return 'one epoch was validated, so whether accuracy still rises cannot be seen'
+    gained = f['late_gain']>1
+    if f['verdict']=='under-fitting':
+        if gained and not f['rate_fell']: return f'{valid} accuracy is still rising: more epochs or a higher rate would help'
+        return 'even the training images are not learned: more epochs, another rate or a larger network would help'
+    if not gained: return 'neither longer training nor more augmentation is clearly called for'
+    return (f"{valid} accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, "
+            'which a run of any length does: whether more epochs would help, only a longer run shows')
+
 def diagnose(
     rows:list, # a dict per epoch, as `History.rows` and `read_history` give
     by_class:dict=None, # class name to (correct, images) of the last validation
     level:float=0.85, # accuracy whose first epoch is told, 0 to 1
     worst:int=3, # how many classes to name
+    valid:str='validation', # what to call the images it was validated on: 'validation' or 'test'
 ) -> Diagnosis:
     "Over- or under-fitting, where the curves part, the gap at the end, the first epoch at `level`, the worst classes"
     check_kind('rows', rows, (list,tuple), 'a list of the rows of a history'); check_number('worst', worst, low=0, whole=True)
     f = _facts(rows, check_number('level', level, above=0, high=1))
-    says = {'over-fitting': 'more or stronger augmentation, weight decay or fewer epochs would help',
-            'under-fitting': 'validation accuracy is still rising: more epochs or a higher rate would help' if f['late_gain']>1 and not f['rate_fell'] else 'even the training images are not learned: more epochs, another rate or a larger network would help',
-            'well balanced': f"validation accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, which a run of any length does: whether more epochs would help, only a longer run shows" if f['late_gain']>1 else 'neither longer training nor more augmentation is clearly called for', 'not known': 'one epoch was validated, so whether accuracy still rises cannot be seen'}
-    lines = [f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, validation accuracy at {100*f['valid_acc']:.2f} %, a gap of {f['gap']:+.2f} points; {says[f['verdict']]}",
-             f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else 'training accuracy does not end above validation accuracy by more than the noise, so the curves do not part']
-    if f['loss_rises_from']: lines.append(f"validation loss rises from epoch {f['loss_rises_from']} on")
-    lines.append(f"validation accuracy is first at or above {100*level:g} % at epoch {f['first_at_level']}" if f['first_at_level'] else f'validation accuracy never reaches {100*level:g} %')
+    lines = [f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, {valid} accuracy at {100*f['valid_acc']:.2f} %, "
+             f"a gap of {f['gap']:+.2f} points; {_advice(f, valid)}",
+             f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else
+             f'training accuracy does not end above {valid} accuracy by more than the noise, so the curves do not part']
+    if f['loss_rises_from']: lines.append(f"{valid} loss rises from epoch {f['loss_rises_from']} on")
+    lines.append(f"{valid} accuracy is first at or above {100*level:g} % at epoch {f['first_at_level']}" if f['first_at_level'] else
+                 f'{valid} accuracy never reaches {100*level:g} %')
     if by_class:
         low = sorted(by_class.items(), key=lambda o: o[1][0]/max(o[1][1], 1))[:worst]
         f['worst'] = {k: c/max(n, 1) for k,(c,n) in low}
@@ -85,24 +98,28 @@ def diagnose(
     return Diagnosis(f, lines)
 
 # %% ../nbs/06_diagnosis.ipynb #ca4fb3f4
+def _plot_seeds(ax, histories, key, scale, **kwargs):
+    "The mean of several histories as a line, their range as a band; epochs that one of them lacks are left out"
+    eps = sorted(set.intersection(*({r['epoch'] for r in h if key in r} for h in histories)))
+    if not eps: return
+    ys = scale*np.array([[r[key] for r in h if r['epoch'] in eps] for h in histories])
+    ax.plot(eps, ys.mean(0), marker='o' if len(eps)<=50 else None, ms=2, **kwargs)
+    if len(histories)>1: ax.fill_between(eps, ys.min(0), ys.max(0), color=kwargs['color'], alpha=0.2, lw=0)
+
 def plot_runs(
     runs:dict, # name to the histories of its seeds, each a list of rows
     axs=None, # two matplotlib axes
+    valid:str='validation', # what to call the images they were validated on: 'validation' or 'test'
 ):
     "Loss and accuracy over the epochs: mean and range over seeds, training dashed, validation solid"
-    if not runs or not all(hs and all(hs) for hs in runs.values()): raise InputError('there is nothing to plot: give each name the histories of its seeds, with at least one row each')
-    if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.4))
-    for c,(nm,hs) in enumerate(runs.items()):
-        for ax,k,scale in zip(axs, ('loss','acc'), (1,100)):
-            for s,ls in (('train','--'), ('valid','-')):
-                eps = sorted(set.intersection(*({r['epoch'] for r in h if f'{s}_{k}' in r} for h in hs)))
-                ys = scale*np.array([[r[f'{s}_{k}'] for r in h if r['epoch'] in eps] for h in hs])
-                if not len(eps): continue
-                ax.plot(eps, ys.mean(0), color=f'C{c}', ls=ls, label=f'{nm}, {s}', marker='o', ms=2)
-                if len(hs)>1: ax.fill_between(eps, ys.min(0), ys.max(0), color=f'C{c}', alpha=0.2, lw=0)
-    for ax,nm in zip(axs, ('loss','accuracy, %')):
-        ax.set(xlabel='epoch', ylabel=nm); ax.grid(alpha=0.3)
+    if not runs or not all(hs and all(hs) for hs in runs.values()):
+        raise InputError('there is nothing to plot: give each name the histories of its seeds, with at least one row each')
+    if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.6), layout='constrained')
+    for ax,k,title,unit,scale in zip(axs, ('loss','acc'), ('Loss','Accuracy'), ('mean loss per image','images correct, %'), (1,100)):
+        for c,(nm,hs) in enumerate(runs.items()):
+            for s,ls,label in (('train','--','training'), ('valid','-',valid)):
+                _plot_seeds(ax, hs, f'{s}_{k}', scale, color=f'C{c}', ls=ls, label=f'{nm}, {label}')
+        ax.set(title=title, xlabel='epoch', ylabel=unit); ax.grid(alpha=0.3)
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axs[-1].legend(fontsize=7)
-    axs[0].figure.tight_layout()
+    axs[-1].legend(fontsize=8)
     return axs

@@ -161,15 +161,22 @@ class ScoredItems(list):
         imsize:float=1.5, # width of a picture, inches
     ):
         "A gallery: each picture with its actual and its predicted class"
+        check_number('ncols', ncols, low=1, whole=True); check_number('imsize', imsize, above=0)
         imgs = self.interp._pictures(self.idxs)
-        nrows = -(-len(self)//ncols)
-        fig,axs = plt.subplots(nrows, ncols, figsize=(ncols*imsize, nrows*(imsize+0.55)), squeeze=False)
-        for ax in axs.flat: ax.axis('off')
-        for ax,img,o in zip(axs.flat, imgs, self):
-            ax.imshow(img, interpolation='nearest')
-            ax.set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
-            ax.text(0.5, -0.04, f'{100*o.prob:.0f} %', transform=ax.transAxes, ha='center', va='top', fontsize=7)
-        fig.tight_layout(pad=0.4, h_pad=1.2)
+        side,ncols = imgs[0].shape[0],min(ncols, len(self))
+        wide,high = round(1.06*side),round((1+0.6/imsize)*side) # 0.6 inches for the lines above and below
+        nrows,white = -(-len(self)//ncols),1. if imgs[0].dtype.kind=='f' else 255
+        page = np.full((nrows*high, ncols*wide, 3), white, imgs[0].dtype) # one picture: axes for each take longer to draw
+        fig = plt.figure(figsize=(page.shape[1]*imsize/side, page.shape[0]*imsize/side))
+        ax = fig.add_axes((0,0,1,1)); ax.axis('off')
+        top = round(0.4/imsize*side)
+        for i,(img,o) in enumerate(zip(imgs, self)):
+            x,y = i%ncols*wide,i//ncols*high+top
+            page[y:y+side, x:x+side] = img
+            name = o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}'
+            ax.text(x+side/2, y-side/30, name, ha='center', va='bottom', fontsize=8, parse_math=False)
+            ax.text(x+side/2, y+side*1.03, f'{100*o.prob:.0f} %', ha='center', va='top', fontsize=7)
+        ax.imshow(page, interpolation='nearest')
         return fig
 
 # %% ../nbs/07_interpret.ipynb #841e8e2e
@@ -246,12 +253,13 @@ def plot_calibration(self:CifarInterpretation,
 ):
     "The reliability diagram, with the number of items behind each point as its size"
     df,ece = self.calibration(bins)
-    if ax is None: _,ax = plt.subplots(figsize=(3.6,3.6))
+    if ax is None: _,ax = plt.subplots(figsize=(3.8,3.8), layout='constrained')
     ax.plot([0,1], [0,1], color='0.6', lw=1, ls='--')
     err = np.array([np.abs(np.subtract(accuracy_interval(round(a*n), n), a)) for a,n in zip(df.accuracy, df.images)]).T
     ax.errorbar(df.confidence, df.accuracy, yerr=err, color='C0', lw=1, capsize=2)
     ax.scatter(df.confidence, df.accuracy, s=10+150*df.images/df.images.max(), color='C0', alpha=0.6, zorder=3)
-    ax.set(xlim=(0,1), ylim=(0,1), xlabel='confidence', ylabel='accuracy', title=f'expected calibration error {100*ece:.1f} %'); ax.grid(alpha=0.3)
+    ax.set(xlim=(0,1), ylim=(0,1), xlabel='confidence: probability of the predicted class', ylabel='accuracy: share of images correct')
+    ax.set_title(f'Calibration: expected error {100*ece:.1f} %'); ax.grid(alpha=0.3)
     return ax
 
 # %% ../nbs/07_interpret.ipynb #c2b22aa8

@@ -527,15 +527,16 @@ schedules = dict(one_cycle=lambda learn,n,lr,**kw: learn.fit_one_cycle(n, lr, **
 def plot_history(
     rows:list, # of a `History`
     axs=None, # two matplotlib axes
+    valid:str='validation', # what to call the images it was validated on: 'validation' or 'test'
 ):
-    "Loss and accuracy over the epochs, training and validation"
-    if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.2))
-    ep = [r['epoch'] for r in rows]
-    for ax,k,nm in zip(axs, ('loss','acc'), ('loss','accuracy, %')):
-        for s in ('train','valid'):
-            ys = [r.get(f'{s}_{k}', np.nan)*(100 if k=='acc' else 1) for r in rows]
-            ax.plot(ep, ys, marker='o', ms=3, label=s)
-        ax.set(xlabel='epoch', ylabel=nm); ax.grid(alpha=0.3); ax.legend(fontsize=8)
+    "Loss and accuracy over the epochs, of the training images and of those it was validated on"
+    if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.4), layout='constrained')
+    for ax,k,title,unit,scale in zip(axs, ('loss','acc'), ('Loss','Accuracy'), ('mean loss per image','images correct, %'), (1,100)):
+        for s,label in (('train','training'), ('valid',valid)):
+            done = [(r['epoch'], scale*r[f'{s}_{k}']) for r in rows if f'{s}_{k}' in r] # not every epoch is validated
+            if done: ax.plot(*zip(*done), marker='o' if len(done)<=50 else None, ms=3, label=label)
+        ax.set(title=title, xlabel='epoch', ylabel=unit)
+        ax.grid(alpha=0.3); ax.legend()
         ax.xaxis.get_major_locator().set_params(integer=True)
     return axs
 
@@ -545,10 +546,12 @@ def plot_lr(
     ax=None, # matplotlib axes
 ):
     "The learning rate, and the momentum, over the steps of a run"
-    if ax is None: _,ax = plt.subplots(figsize=(5,3))
+    if ax is None: _,ax = plt.subplots(figsize=(5,3.2), layout='constrained')
     ax.plot(range(1, len(lrs)+1), lrs, color='C2')
-    ax.set(xlabel='step', ylabel='learning rate'); ax.grid(alpha=0.3); ax.yaxis.label.set_color('C2')
+    ax.set(title='Learning rate', xlabel='training step (batches)', ylabel='learning rate')
+    ax.grid(alpha=0.3); ax.yaxis.label.set_color('C2')
     if moms is not None and len(moms):
+        ax.set_title('Learning rate and momentum')
         right = ax.twinx()
         right.plot(range(1, len(moms)+1), moms, color='C1', ls='--', lw=1)
         right.set_ylabel('momentum', color='C1')

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from .errors import InputError, _show, check_kind, check_number, from_extra, one_of
 from .tables import MarkdownTable, md_table
-from .files import read_json, write_atomic, write_json
+from .files import read_json, save_figure, write_json
 from .progress import duration, has_bar, stage
 from .threads import torch_threads
 from albumentations import HorizontalFlip
@@ -249,7 +249,7 @@ def _run_dir(path, name, source):
 def _save_figure(path, draw, *args):
     draw(*args)
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, lambda f: plt.gcf().savefig(f, format='png', dpi=110, bbox_inches='tight')); plt.close()
+    save_figure(plt.gcf(), path); plt.close()
 
 # %% ../nbs/06_recipes.ipynb #ab98f336
 def _tell(path, line):
@@ -298,6 +298,7 @@ def finish_run(
 ):
     "Write weights, metrics, diagnosis and curves of a trained learner to its run folder; the metrics are those of the weights"
     path,src,hist = Path(path),learn.dls.source,learn.history
+    valid = getattr(learn.dls, 'valid_name', 'validation')
     rows,final = hist.rows,hist.rows[-1] if hist.rows else {}
     counted = hist.by_class is not None and sum(n for _,n in hist.by_class)==final.get('valid_n') # else it was cut off while it was validated
     if 'valid_acc' in final and not (counted and measured==_digest(learn.model)):
@@ -310,8 +311,8 @@ def finish_run(
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
     if by_class: res['by_class'] = by_class
     if by_class and completed and tta!='none': res['tta'] = _views(learn, tta)
-    if any('valid_acc' in r and 'train_acc' in r for r in rows): res['diagnosis'] = diagnose(rows, by_class).lines
-    if rows: _save_figure(path/'figures/history.png', plot_history, rows)
+    if any('valid_acc' in r and 'train_acc' in r for r in rows): res['diagnosis'] = diagnose(rows, by_class, valid=valid).lines
+    if rows: _save_figure(path/'figures/history.png', plot_history, rows, None, valid)
     if hist.lrs: _save_figure(path/'figures/lr.png', plot_lr, hist.lrs, hist.momenta)
     write_json(path/'metrics.json', res) # last: it says that all the rest is there
 

@@ -1,5 +1,5 @@
 "The report of a run: one page that loads nothing, whole for every kind of run, safe with any class name, and right in a browser."
-import json, re, shutil
+import json, re, shutil, subprocess
 from html.parser import HTMLParser
 import numpy as np, pytest, torch
 from PIL import Image
@@ -14,8 +14,8 @@ from cifar_fastai.sources import Source, load_source
 from cifar_fastai.tables import md_text
 from browser import chromium, contrast
 
-every = ['recipe','data','machine','finder','history','diagnosis','confusion','classes','calibration','losses','maps_mistakes','maps_correct']
-bare = [o for o in every[:6] if o!='finder']
+every = ['history','diagnosis','confusion','classes','calibration','losses','maps_mistakes','maps_correct','finder','recipe','data','machine']
+bare = ['history','diagnosis','finder','recipe','data','machine'] # without predictions
 pngs = {'lr_find.png','history.png','lr.png','confusion_matrix.png','calibration.png','top_losses.png','maps_mistakes.png','maps_correct.png'}
 void = {'meta','link','img','br','hr','input'}
 tiny = dict(epochs=1, bs=50, policy='none', model_kw=dict(width=8))
@@ -89,7 +89,7 @@ def test_all_of_it_from_one_pass(run, monkeypatch):
     n_wrong = f['valid_n']-f['valid_correct']
     cards = [a['id'] for a in p.all('article')]
     assert len(cards)==min(4, n_wrong)+min(2, f['valid_correct'])
-    assert len([a for a in p.all('img') if a['alt'].startswith(('HiResCAM at stage1','HiResCAM at stage3','GradCAM at stage1','GradCAM at stage3'))])+p.text.count('no positive evidence')==8*min(4, n_wrong)+4*min(2, f['valid_correct'])
+    assert len([a for a in p.all('img') if a['alt'].startswith(('HiResCAM at stage1','HiResCAM at stage3','GradCAM at stage2','GradCAM at stage3'))])+p.text.count('no positive evidence')==8*min(4, n_wrong)+4*min(2, f['valid_correct'])
     assert f'{n_wrong} mistakes' in p.text
 
 def test_elsewhere_with_other_maps(run, source, tmp_path):
@@ -107,16 +107,16 @@ def test_stopped_and_cut_off(run, tmp_path):
     assert 'stopped after 1 of 3 epochs' in checked(make_report(stopped, n=1, device='cpu')).text
     for f in ('metrics.json','model.json','model.safetensors'): (stopped/f).unlink()
     rep = make_report(stopped, device='cpu')
-    p = checked(rep, [o for o in every[:6]])
+    p = checked(rep, bare)
     assert 'the run left no weights' in str(rep) and 'the run left no weights' in p.text and 'not finished, 1 of 3 epochs done' in p.text and m['diagnosis'][0] in p.text
     (stopped/'history.csv').unlink(); shutil.rmtree(stopped/'figures')
-    p = checked(make_report(stopped, device='cpu'), every[:6])
+    p = checked(make_report(stopped, device='cpu'), bare)
     assert 'No epoch was finished' in p.text and 'not finished, 0 of 3 epochs done' in p.text and not p.all('img')
 
 def test_images_that_are_gone(run, tmp_path):
     gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
     rep = make_report(gone, device='cpu')
-    p = checked(rep, every[:6])
+    p = checked(rep, bare)
     assert 'nowhere' in rep.without and rep.without in p.text and rep.without in str(rep) and md_text(f'without predictions and maps: {rep.without}') in rep._repr_markdown_()
     assert {o.name for o in rep.figures}=={'lr_find.png','history.png','lr.png'}
     other = copy(run, tmp_path/'other', source=dict(fingerprint='0'*64))
@@ -154,14 +154,14 @@ def test_a_hundred_classes(tmp_path):
 
 def test_no_mistakes_and_nothing_right(run, tmp_path, monkeypatch):
     interp,_ = report._scored(report.RunFolder(run), None, 'cpu')
-    for right,says in ((True, 'There are no mistakes among the validation images.'), (False, 'There are no correct answers among the validation images.')):
+    for right,says in ((True, 'There are no mistakes among the test images.'), (False, 'There are no correct answers among the test images.')):
         it = interpret.CifarInterpretation(interp.learn, interp.dl, interp.losses, None, (9 if right else -9)*torch.eye(10)[interp.targs], interp.targs)
         monkeypatch.setattr(report, '_scored', lambda *a: (it, None))
         p = checked(make_report(run, out=tmp_path/f'{right}.html', n=1, device='cpu'))
         assert says in p.text and 'From here on the images are scored again' in p.text
 
 wrong = [(dict(n=0), 'n is 0'), (dict(n=101), 'n is 101'), (dict(methods=['Gradcam']), "did you mean 'GradCAM'"), (dict(layers=['stage9']), "unknown layer 'stage9'"), (dict(layers=['stage4']), 'under 5x5'), (dict(layers=[]), 'no layer'),
-         (dict(device='gpu'), "'gpu'"), (dict(source='nowhere'), 'nowhere')]
+         (dict(device='gpu'), "'gpu'"), (dict(source='nowhere'), 'nowhere'), (dict(figures='gif'), "'gif'"), (dict(dpi=1), 'dpi is 1')]
 @pytest.mark.parametrize('kw,says', wrong, ids=[str(o[0]) for o in wrong])
 def test_wrong_options(run, tmp_path, kw, says):
     with pytest.raises(InputError, match=re.escape(says)): make_report(run, out=tmp_path/'page.html', **{'device': 'cpu', **kw})
@@ -177,7 +177,7 @@ def test_wrong_places(run, tmp_path):
 
 def test_command(run, tmp_path, capsys):
     gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))
-    for argv,says in (([tmp_path], 'config.json'), ([run,'--n','0'], 'n is 0'), ([run,'--n','x'], "'x'"), ([], 'RUN'), ([run,'--methods','Gradcam'], 'GradCAM'), ([gone,'--source',tmp_path/'nowhere'], 'nowhere'), ([run,'--device','gpu'], "'gpu'")):
+    for argv,says in (([tmp_path], 'config.json'), ([run,'--n','0'], 'n is 0'), ([run,'--n','x'], "'x'"), ([], 'RUN'), ([run,'--methods','Gradcam'], 'GradCAM'), ([run,'--figures','gif'], "'gif'"), ([run,'--dpi','1'], 'dpi is 1'), ([gone,'--source',tmp_path/'nowhere'], 'nowhere'), ([run,'--device','gpu'], "'gpu'")):
         try: code = cifar_report(list(map(str, argv)))
         except SystemExit as e: code = e.code
         out,err = capsys.readouterr()
@@ -205,5 +205,84 @@ def test_in_a_browser(run, scheme, size, tmp_path):
         assert min(ratio)>=4.5, ratio
         dark = page.evaluate('getComputedStyle(document.body).backgroundColor')
         assert (sum(map(int, re.findall(r'\d+', dark)[:3]))<150)==(scheme=='dark')
-        assert page.pdf().startswith(b'%PDF')
+        for name in ('Loss over','Accuracy over'): # the curves are on the first screen of a desktop, one of them on that of a phone
+            box = page.locator(f'#history img[alt^="{name}"]').bounding_box()
+            assert box['y']+box['height']<=size[1] or (size[0]<500 and name=='Accuracy over'), (name, box)
+        shown = page.evaluate("[...document.querySelectorAll('.chart img')].map(o => o.clientWidth/o.getAttribute('width'))")
+        assert len(shown)==6 and min(shown)>=0.66 # letters of 10 points are 9 pixels high at least
+        for sel in ('#history .chart img', '.maps img'):
+            img = page.locator(sel).first
+            img.scroll_into_view_if_needed()
+            before,at = img.bounding_box(),page.evaluate('scrollY')
+            img.click()
+            assert img.bounding_box()==dict(x=0, y=0, width=size[0], height=size[1])
+            page.keyboard.press('Space') # the check box behind the picture has the focus
+            assert img.bounding_box()==before and page.evaluate('scrollY')==at
+        assert log==[] and page.pdf().startswith(b'%PDF')
         browser.close()
+
+@pytest.mark.slow
+def test_in_print(run, tmp_path):
+    "No page ends with a heading, a caption or an introduction whose table or picture is on the next; needs poppler's pdftotext"
+    sync = pytest.importorskip('playwright.sync_api')
+    if not shutil.which('pdftotext'): pytest.skip('no pdftotext: install poppler-utils')
+    rep = make_report(run, n=6, out=tmp_path/'page.html', device='cpu')
+    with sync.sync_playwright() as play:
+        browser = chromium(play)
+        page = browser.new_page()
+        page.goto(rep.path.as_uri(), wait_until='load')
+        heads = page.evaluate("[...document.querySelectorAll('h2, .scroll caption')].map(o => o.textContent)")
+        intros = page.evaluate("[...document.querySelectorAll('section > p')].map(o => o.textContent.trim().split(/\\s+/).join(' '))")
+        parts = lambda line: line in heads or any(o.endswith(' '.join(line.split())) for o in intros)
+        for fmt in ('A4','A5','Letter'): # other pages break in other places
+            page.pdf(path=tmp_path/'page.pdf', format=fmt)
+            text = subprocess.run(['pdftotext', '-layout', tmp_path/'page.pdf', '-'], capture_output=True, text=True, check=True).stdout
+            last = [[l.strip() for l in o.splitlines() if l.strip()][-1] for o in text.split('\f') if o.strip()]
+            assert len(last)>2 and not [l for l in last[:-1] if parts(l)], (fmt, last)
+        browser.close()
+
+def test_test_images_are_called_so(run, source, tmp_path):
+    "Whoever validates on the test images reads 'test' everywhere, and 'validation' with a part of the training images held out"
+    p = checked(make_report(run, n=2, device='cpu'))
+    assert 'test accuracy, ' in p.text and 'among the 50 test images' in p.text and 'validation' not in p.text.replace('The last validation', '')
+    assert 'test accuracy' in report.RunFolder(run).facts() and any('test accuracy' in o for o in json.loads((run/'metrics.json').read_text())['diagnosis'])
+    held = train(Recipe(**{**tiny, 'valid': 0.2}), source, tmp_path/'held', device='cpu')
+    p = checked(make_report(held, n=2, device='cpu'), [o for o in every if o!='finder'])
+    assert 'validation accuracy, ' in p.text and 'among the 40 validation images' in p.text and 'test accuracy' not in p.text and 'validation accuracy' in report.RunFolder(held).facts()
+
+def test_no_doubt_about_labels_that_are_generated(run, tmp_path):
+    assert 'wrong label' not in checked(make_report(run, n=2, device='cpu')).text
+    x,y = images(2, 120)
+    src = Source(x, y, ['a','b'], np.arange(120)>=60, name='photographs')
+    own = train(Recipe(**tiny), src, tmp_path/'own', device='cpu')
+    assert 'may bear a wrong label' in checked(make_report(own, src, n=2, device='cpu'), [o for o in every if o!='finder']).text
+
+@pytest.mark.parametrize('kind,starts', [('png', b'\x89PNG'), ('svg', b'<?xml'), ('pdf', b'%PDF')])
+def test_formats_of_figures(run, tmp_path, kind, starts):
+    "Figures are written in the format that is asked for; what the run drew itself stays as it is"
+    rep = make_report(run, n=1, out=tmp_path/'page.html', figures=kind, dpi=90, device='cpu')
+    checked(rep) if kind=='png' else None
+    own = {'lr_find.png','lr.png'}
+    assert {o.name for o in rep.figures}=={o if o in own else o.replace('.png', f'.{kind}') for o in pngs}
+    assert all(o.read_bytes().startswith(b'\x89PNG' if o.name in own else starts) for o in rep.figures)
+    if kind=='png':
+        for o in rep.figures:
+            with Image.open(o) as img: assert round(img.info['dpi'][0])==(200 if o.name in own else 90), o # the run draws at 200
+
+def test_every_mistake_is_in_the_figure(run, tmp_path, monkeypatch):
+    "Twenty mistakes are two rows of ten, each above its maps, with the share of the stronger class under each map"
+    drawn = {}
+    monkeypatch.setattr(report._Figures, 'keep', lambda self, name, fig: drawn.update({name: [[t.get_text() for t in ax.texts] for ax in fig.axes]}))
+    make_report(run, out=tmp_path/'page.html', n=20, device='cpu')
+    bands = drawn['maps_mistakes']
+    titles = [t for o in bands for t in o if re.fullmatch(r'.+\nas .+', t)]
+    assert [sum(bool(re.fullmatch(r'.+\nas .+', t)) for t in o) for o in bands]==[10,10] and len(titles)==20
+    for o in bands: assert sum(t.endswith('%') or 'no positive' in t for t in o)==10*8
+    assert len(drawn['top_losses'])==20
+
+def test_every_long_step_says_so(run, tmp_path, monkeypatch):
+    "Maps are counted, so that no report is silent for long"
+    seen = []
+    monkeypatch.setattr(report, 'progress', lambda items, label, *args: seen.append(label) or items)
+    make_report(run, out=tmp_path/'page.html', n=4, device='cpu')
+    assert seen==['maps of 4 images','maps of 2 images']
