@@ -133,12 +133,12 @@ def _ended(path, report=None):
     from cifar_fastai.files import read_json
     m,epochs = read_json(path/'metrics.json'),read_json(path/'config.json')['recipe']['epochs']
     f = m['final']
-    if f.get('valid_n'): print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) after {m['epochs_done']} epochs in {m['seconds']:.0f} s")
+    if f.get('valid_n'): print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) after {m['epochs_done']} epoch{'s'*(m['epochs_done']!=1)} in {m['seconds']:.0f} s")
     for k,v in m.get('tta', {}).items(): print(f"with test-time augmentation ({k}) {100*v['acc']:.2f}% ({v['correct']}/{v['n']})")
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {path}')
     if m['completed']: return _reported(path, **report) if report else 0
-    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epochs; go on with --resume {path}", file=sys.stderr)
+    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; go on with --resume {path}", file=sys.stderr)
     return 130
 
 def _reported(path, **kwargs):
