@@ -476,6 +476,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cifar_fastai.learner.TorchOpt': ('learner.html#torchopt', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner.TorchOpt.__init__': ( 'learner.html#torchopt.__init__',
                                                                                   'cifar_fastai/learner.py'),
+                                      'cifar_fastai.learner.TorchOpt._n': ('learner.html#torchopt._n', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner.TorchOpt._parts': ('learner.html#torchopt._parts', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner.TorchOpt._put': ('learner.html#torchopt._put', 'cifar_fastai/learner.py'),
                                       'cifar_fastai.learner.TorchOpt._set_hyper': ( 'learner.html#torchopt._set_hyper',

@@ -10,7 +10,8 @@ __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecisi
            'Checkpoint', 'going_on', 'same_each_time', 'stoppable']
 
 # %% ../nbs/05_learner.ipynb #ca0cc0a5
-import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, shutil, signal, socket, sys, tempfile, threading, time
+import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, shutil, signal, socket, sys
+import tempfile, threading, time
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,8 @@ from .memory import KeepMemory
 from fastai.optimizer import detuplify_pg, set_item_pg
 from fastai.vision.all import (AMPMode, AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat,
     DataLoaders, GradientAccumulation, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper, ParamScheduler,
-    ProgressCallback, ReduceLROnPlateau, SchedLin, ShowGraphCallback, TrackerCallback, accuracy, combine_scheds, get_model, minimum, nn,
-    noop, num_distrib, patch, slide, steep, torch, valley)
+    ProgressCallback, ReduceLROnPlateau, SchedLin, ShowGraphCallback, TrackerCallback, accuracy, combine_scheds, get_model,
+    minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from fastprogress.fastprogress import ConsoleMasterBar, ConsoleProgressBar
 from safetensors.torch import load, save
 from .models import ResNet, archs, n_params
@@ -93,11 +94,14 @@ class TorchOpt(OptimWrapper):
     ):
         params = L(params)
         groups = params if isinstance(params[0], (L,list)) else [params]
-        parts = [(i, L(p for p in g if (p.ndim>1)==big)) for i,g in enumerate(filter(len, groups)) for big in (True,False)]
-        self.group_of = [i for i,ps in parts if ps] # of each of PyTorch's groups, fastai's
+        parts = [(i, L(p for p in g if (p.ndim>1)==decays))
+                 for i,g in enumerate(filter(len, groups)) for decays in (True,False)]
+        self.group_of = [i for i,ps in parts if ps] # which of fastai's groups each of PyTorch's belongs to
         super().__init__(L(ps for _,ps in parts if ps), opt=opt, **kwargs)
         if 'wd' in self.bwd_map: self._set_hyper('wd', [h['wd'] for h in self.hypers])
 
+    @property
+    def _n(self): return self.group_of[-1]+1
     def _parts(self, i): return [pg for pg,o in zip(self.opt.param_groups, self.group_of) if o==i]
     def _put(self, i, k, v):
         for pg in self._parts(i): set_item_pg(pg, self.bwd_map[k], v if k!='wd' or _decays(pg) else 0.)
@@ -106,12 +110,15 @@ class TorchOpt(OptimWrapper):
 
     @property
     def hypers(self):
-        first = L(self._parts(i)[0] for i in range(self.group_of[-1]+1))
-        named = [{self.fwd_map.get(k, k): v for k,v in detuplify_pg(pg).items() if v is not None} for pg in first] # TensorBoard takes numbers only
-        return [_Hypers(h, partial(self._put, i)) for i,h in enumerate(named)]
+        res = []
+        for i in range(self._n):
+            values = detuplify_pg(self._parts(i)[0])
+            named = {self.fwd_map.get(k, k): v for k,v in values.items() if v is not None} # TensorBoard takes numbers only
+            res.append(_Hypers(named, partial(self._put, i)))
+        return res
 
     @property
-    def param_lists(self): return [L(p for pg in self._parts(i) for p in pg['params']) for i in range(self.group_of[-1]+1)]
+    def param_lists(self): return [L(p for pg in self._parts(i) for p in pg['params']) for i in range(self._n)]
     @param_lists.setter
     def param_lists(self, v):
         for i,ps in enumerate(v):
@@ -124,7 +131,8 @@ def depth_groups(
     "A fastai `splitter`: the last module that has parameters is the head, all the others are the body"
     head = L(o for o in get_model(model).children() if any(True for _ in o.parameters()))[-1:]
     last = {p for o in head for p in o.parameters()}
-    body,head = L(model.parameters()).filter(lambda p: p not in last),L(model.parameters()).filter(lambda p: p in last)
+    body = L(p for p in model.parameters() if p not in last)
+    head = L(p for p in model.parameters() if p in last)
     return L(g for g in (body, head) if g)
 
 opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov=True), dict(lr=0.1,  wd=5e-4)),
@@ -143,8 +151,10 @@ def _fmt(row):
     loss = lambda k: f'{row[k]:.4f}' if k in row else '-'
     def part(k):
         acc = f"{100*row[f'{k}_acc']:.2f}%" if f'{k}_acc' in row else '-'
-        return [loss(f'{k}_loss'), acc, f"{row[f'{k}_correct']}/{row[f'{k}_n']}" if f'{k}_n' in row else '-']
-    return [f"{row['epoch']}/{row['epochs']}", f"{row['lr']:.6f}", *part('train'), *part('valid'), f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
+        count = f"{row[f'{k}_correct']}/{row[f'{k}_n']}" if f'{k}_n' in row else '-'
+        return [loss(f'{k}_loss'), acc, count]
+    epoch,speed = f"{row['epoch']}/{row['epochs']}",[f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
+    return [epoch, f"{row['lr']:.6f}", *part('train'), *part('valid'), *speed]
 
 def log_line(
     row:dict, # of a `History`
@@ -237,8 +247,8 @@ class History(Callback):
 
     def end_fit(self): # see `CifarLearner`: also after a fit that failed
         if not self.muted: return
-        for cb in self.learn.cbs:
-            if 'old_logger' in vars(cb): cb.old_logger = self.old_logger # fastai's bar and `CSVLogger` end after this, and would put back our silence
+        for cb in self.learn.cbs: # fastai's bar and `CSVLogger` end after this, and would put back the silence that they found
+            if 'old_logger' in vars(cb): cb.old_logger = self.old_logger
         self.learn.logger,self.muted = self.old_logger,False
 
     by_class = property(lambda self: None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()])
@@ -255,7 +265,8 @@ def _count(self:History):
         s[0],s[1],s[2] = s[0]+self.loss.detach().float().mean()*n, s[1]+right.sum(), s[2]+n
         if self.training: return
         self.energies.append(energy(self.pred))
-        if self.counts is None: self.counts = torch.zeros(self.pred.shape[1], 2, dtype=torch.long, device=y.device)
+        n_classes = self.pred.shape[1]
+        if self.counts is None: self.counts = torch.zeros(n_classes, 2, dtype=torch.long, device=y.device)
         self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
 
 @patch
@@ -289,7 +300,8 @@ def _show(self:History, row):
     if not bar:
         self.last_said = self.clock()
         return self.say(log_line(row))
-    console,new = isinstance(bar, ConsoleMasterBar),not hasattr(bar, 'columns') # a resumed fit begins with a later row
+    console = isinstance(bar, ConsoleMasterBar)
+    new = not hasattr(bar, 'columns') # a resumed fit begins with a later row
     if new: bar.columns = _columns_of(row)
     for cells in [_head, _fmt(row)] if new else [_fmt(row)]:
         bar.write(bar.columns(cells) if console else cells, table=not console)
@@ -303,8 +315,9 @@ def _still_running(self:History):
     share = (self.iter+1)/self.n_iter if self.training else 1. # of the epoch
     epoch = np.mean([r['seconds'] for r in self.rows]) if self.rows else gone/share # how long one takes
     left = max(epoch-gone, 0) + epoch*(self.n_epoch-self.epoch-1)
-    where,speed = ('', f" {self.sums['train'][2]*max(num_distrib(), 1)/gone:.0f} images/s,") if self.training and 'train' in self.sums else (' of the validation', '')
-    self.say(f'epoch {self.epoch+1}/{self.n_epoch}, step {self.iter+1} of {self.n_iter}{where}:{speed} {_duration(left)} left')
+    n = self.sums['train'][2]*max(num_distrib(), 1) if self.training and 'train' in self.sums else 0
+    what = f': {n/gone:.0f} images/s,' if n else ':' if self.training else ' of the validation:'
+    self.say(f'epoch {self.epoch+1}/{self.n_epoch}, step {self.iter+1} of {self.n_iter}{what} {_duration(left)} left')
 
 @patch
 def __str__(self:History): return '\n'.join(map(log_line, self.rows)) or 'no epoch yet'
@@ -338,7 +351,8 @@ class Progress(ProgressCallback):
     def _draw(self, bar):
         if bar.main_bar.last_v is None:
             bar.update(0) # fastprogress starts its clock there
-            bar.main_bar.start_t -= sum(r['seconds'] for r in getattr(getattr(self.learn, 'history', None), 'rows', ()))
+            history = getattr(self.learn, 'history', None)
+            if history: bar.main_bar.start_t -= sum(r['seconds'] for r in history.rows)
         bar.update(self.epoch)
 
     def after_batch(self):
@@ -350,8 +364,8 @@ class Progress(ProgressCallback):
         if hasattr(self, 'mbar'): self.mbar.on_iter_end(); del self.mbar
         pbar = vars(self).pop('pbar', None)
         if not isinstance(pbar, ConsoleProgressBar): return
-        cut = pbar.last_v is not None # what the terminal showed at Ctrl-C stays, on a line of its own
-        print('' if cut else '\r'+' '*(shutil.get_terminal_size().columns-1), end='\n' if cut else '\r', flush=True)
+        if pbar.last_v is not None: print(flush=True) # cut off: what the terminal showed stays, on a line of its own
+        else: print('\r'+' '*(shutil.get_terminal_size().columns-1), end='\r', flush=True)
 
 # %% ../nbs/05_learner.ipynb #b2ea14f6
 def _made(dls):
@@ -490,7 +504,8 @@ def cifar_learner(
     if wd is not None: kwargs['wd'] = check_number('wd', wd, low=0)
     amp = [] if precision=='fp32' else [DevicePrecision(precision)]
     kept = [*([KeepMemory()] if device.type=='cpu' else []), *([_PlainLayout()] if narrow else [])]
-    learn = CifarLearner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
+    cbs = [History(), *kept, *amp, *L(cbs)]
+    learn = CifarLearner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
     if IN_NOTEBOOK or sys.stdout.isatty(): learn.add_cb(Progress())
     return learn
@@ -583,7 +598,8 @@ def find_lr(
     check_number('end_lr', end_lr, above=start_lr)
     if len(learn.dls.train)==0: raise InputError('the training loader has no batch: give a smaller batch size')
     with _untouched(learn), tempfile.TemporaryDirectory() as tmp:
-        learn.cbs,learn.path = learn.cbs.filter(_watches, negate=True),Path(tmp) # whatever writes a file, writes it there
+        learn.cbs = learn.cbs.filter(_watches, negate=True)
+        learn.path = Path(tmp) # whatever still writes a file, writes it there
         learn.model_dir,learn.save = tmp,lambda *args, **kwargs: None # the weights are kept here, and not by the finder, at whose files several processes would wait for each other
         learn.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
         lrs,losses = np.array(learn.recorder.lrs),np.array([float(o) for o in learn.recorder.losses])
@@ -947,7 +963,8 @@ def _grads(learn):
 
 def _state(learn):
     np_state,recorder = np.random.get_state(),getattr(learn, 'recorder', None)
-    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter, data=_fingerprint(learn.dls), model=_trained(learn).state_dict(), grads=_grads(learn), opt=learn.opt.state_dict(), opt_name=_opt_name(learn),
+    return _plain(dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter, data=_fingerprint(learn.dls),
+                model=_trained(learn).state_dict(), grads=_grads(learn), opt=learn.opt.state_dict(), opt_name=_opt_name(learn),
                 recorder=_recorded(recorder) if recorder is not None else None,
                 scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None, cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
                 history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')}, loaders=[_own(dl).rng.getstate() for dl in learn.dls.loaders],
@@ -990,10 +1007,12 @@ def _differs(learn, s, changed_data_ok):
     "What makes `learn` another run than that of the checkpoint `s`, in words"
     was,now = ({k: 'x'.join(map(str, v.shape)) for k,v in o.items()} for o in (s['model'], get_model(learn.model).state_dict()))
     cbs = {cb.name for cb,*_ in _cb_states(learn)}
-    if s['n_epoch']!=learn.n_epoch: yield f"a run of {s['n_epoch']} epoch{'s'*(s['n_epoch']!=1)}, and this one is of {learn.n_epoch}: give the same number"
+    n = s['n_epoch']
+    if n!=learn.n_epoch: yield f"a run of {n} epoch{'s'*(n!=1)}, and this one is of {learn.n_epoch}: give the same number"
     for k in [*was, *now]:
         if was.get(k)!=now.get(k): yield f"another network, where {k} is {was.get(k, 'missing')} and here {now.get(k, 'missing')}: build the same"
-    if _groups(s['opt'])!=_groups(learn.opt.state_dict()): yield 'a run with other parameter groups, such as those of an earlier version of the package: start again'
+    if _groups(s['opt'])!=_groups(learn.opt.state_dict()):
+        yield 'a run with other parameter groups, such as those of an earlier version of the package: start again'
     if s['opt_name']!=_opt_name(learn): yield f"a run with {s['opt_name']}, and this one has {_opt_name(learn)}: give the same optimiser"
     if set(s['cbs'])!=cbs: yield f"a run with {', '.join(sorted(s['cbs'])) or 'no callback'} to go on with, and this one has {', '.join(sorted(cbs)) or 'none'}: give the same callbacks"
     if s['data']!=_fingerprint(learn.dls) and not changed_data_ok: yield 'a run on other data: give the same, or allow the change with changed_data_ok=True'
@@ -1008,7 +1027,8 @@ def going_on(
     try: s = torch.load(path, map_location=learn.dls.device, weights_only=True)
     except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start anew') from e
     except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): remove it and start anew') from e
-    if not isinstance(s, dict) or not {'n_epoch','opt_name','recorder','rngs','grads'}<=set(s): raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start anew')
+    if not isinstance(s, dict) or not {'n_epoch','opt_name','recorder','rngs','grads'}<=set(s):
+        raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start anew')
     def do_fit():
         for o in _differs(learn, s, changed_data_ok): raise InputError(f'the checkpoint is of {o}')
         _restore(learn, s)

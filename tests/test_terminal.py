@@ -7,6 +7,7 @@ from cifar_fastai import recipes
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import cifar_learner, find_lr
 from cifar_fastai.recipes import Recipe, resume, train
+from cifar_fastai.sources import load_source
 from terminal import Terminal, on_terminal, screen
 
 small = dict(model_kw=dict(width=8), precision='fp32')
@@ -16,22 +17,24 @@ class PressCtrlC(Callback):
     def after_batch(self):
         if self.epoch==1 and self.iter==1 and self.training: os.kill(os.getpid(), signal.SIGINT)
 
-def test_life_on_a_terminal(source, tmp_path, monkeypatch):
+def test_life_on_a_terminal(data_dir, tmp_path, monkeypatch):
+    source = load_source(data_dir, size=16)
     monkeypatch.setattr(recipes, '_save_figure', lambda *args: None) # curves take longer to draw than this run to train
     r = Recipe(epochs=3, bs=50, policy='none', **small)
     with on_terminal(monkeypatch) as cut: train(r, source, tmp_path/'run', device='cpu', cbs=PressCtrlC())
-    with on_terminal(monkeypatch) as rest: resume(tmp_path/'run')
+    with on_terminal(monkeypatch) as rest: resume(tmp_path/'run', source)
     with on_terminal(monkeypatch) as more:
         learn = cifar_learner(cifar_dls(source, 'none', bs=50, device='cpu'), **small)
-        learn.fit(1); learn.fine_tune(1); learn.tta(n=1); learn.fit(1); find_lr(learn, num_it=30, plot=False); learn.validate(); learn.fit(1)
+        learn.fit(1); learn.fine_tune(1); learn.tta(n=1); learn.fit(1)
+        find_lr(learn, num_it=30, plot=False); learn.validate(); learn.fit(1)
     cut,rest,more = (screen(o[0]).splitlines() for o in (cut, rest, more))
     head = 'epoch +lr +train loss +acc +correct +valid loss +acc +correct +seconds +img/s'
     row = lambda e: rf' *{e} +0\.\d+ +\d+\.\d+ +\d+\.\d+% +\d+/200 +\d+\.\d+ +\d+\.\d+% +\d+/50 +\d+\.\d +\d+'
     assert re.fullmatch(r'resnet18 \(.+', cut[0]) and re.fullmatch(head, cut[1]) and re.fullmatch(row('1/3'), cut[2]), cut
-    assert re.fullmatch(r'Epoch 2/3 : .+\]', cut[3]) and not any(cut[4:]), cut # what stood there at Ctrl-C, on a line of its own
+    assert re.fullmatch(r'Epoch 2/3 : .+\]', cut[3]) and not any(cut[4:]), cut # what stood there at Ctrl-C has its own line
     assert re.fullmatch(head, rest[0]) and re.fullmatch(row('2/3'), rest[1]) and re.fullmatch(row('3/3'), rest[2]), rest
     assert len(rest[0])==len(rest[2])<=100 and not any(rest[3:]), rest
-    assert [bool(re.match(row('1/1'), o)) for o in more if o].count(True)==5 and sum('resnet18 (' in o for o in more)==5, more
+    assert sum(bool(re.match(row('1/1'), o)) for o in more)==sum('resnet18 (' in o for o in more)==5, more
 
 commands = [sys.executable, '-m', 'cifar_fastai.cli']
 
