@@ -27,3 +27,4 @@ from cifar_fastai.report import *
 from cifar_fastai.explore import *
 from cifar_fastai.hub import *
 from cifar_fastai.app import *
+from fastai.vision.all import ResNet, resnet18, resnet34 # torchvision's, which `vision_learner` takes; ours are in `archs`

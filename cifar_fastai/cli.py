@@ -180,7 +180,7 @@ def _ended(path, report=None):
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {path}')
     if m['completed']: return _reported(path, **report) if report else 0
-    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epochs; go on with --resume {path}", file=sys.stderr)
+    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; go on with --resume {path}", file=sys.stderr)
     return 130
 
 def _reported(path, **kwargs):

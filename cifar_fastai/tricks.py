@@ -164,11 +164,13 @@ class EMA(Callback):
             torch._foreach_lerp_(avg, new, w) if floats else torch._foreach_copy_(avg, new)
         self.n += 1
 
-    def before_validate(self): self.live,self.learn.model = self.learn.model,self.avg
-    def after_validate(self):
+    def before_validate(self): # until the next epoch, so that what is saved meanwhile is what was measured
+        if self.live is None: self.live,self.learn.model = self.learn.model,self.avg
+    def before_train(self): self.end_fit()
+    def end_fit(self): # see `CifarLearner`: also after a fit that failed
         if self.live is not None: self.live,self.learn.model = None,self.live.eval()
     def after_fit(self):
-        self.after_validate()
+        self.end_fit()
         if self.n: get_model(self.learn.model).load_state_dict(self.avg.state_dict())
 
     def state_dict(self): return dict(avg=self.avg.state_dict(), n=self.n)

@@ -44,11 +44,11 @@ class Aim:
 
     def step(self, training=True):
         from cifar_fastai.learner import History
-        old = History.after_loss
-        def after_loss(h):
+        old = History.after_batch
+        def after_batch(h):
             old(h)
             if bool(h.training)==training and (h.epoch,h.iter)==(self.epoch,self.batch): die()
-        History.after_loss = after_loss
+        History.after_batch = after_batch
     def validation(self): self.step(training=False)
 
 def child(req):

@@ -5,7 +5,8 @@ import albumentations as A
 import numpy as np, pytest
 from PIL import Image
 import cifar_fastai.all as everything
-from cifar_fastai.all import CifarInterpretation, InputError, PictureClassifier, Recipe, cifar_dls, cifar_learner, read_history, resnet18, torch
+from cifar_fastai.all import CifarInterpretation, InputError, PictureClassifier, Recipe, cifar_dls, cifar_learner, read_history, torch
+from cifar_fastai.models import ResNet, resnet18
 from messages import says, tree
 
 @pytest.fixture(scope='module')
@@ -13,7 +14,7 @@ def names(data_dir, source, run_dir):
     "What the calls below speak of"
     f = io.BytesIO(); Image.fromarray(np.random.RandomState(0).randint(0, 255, (40,40,3), dtype=np.uint8)).save(f, 'PNG')
     dls = cifar_dls(source, bs=50, device='cpu')
-    return {**vars(everything), **dict(data=data_dir, source=source, run=run_dir, small=Recipe(epochs=1, bs=50, model_kw=dict(width=8)), dls=dls, learn=cifar_learner(dls, model_kw=dict(width=8)),
+    return {**vars(everything), **dict(ResNet=ResNet, resnet18=resnet18, data=data_dir, source=source, run=run_dir, small=Recipe(epochs=1, bs=50, model_kw=dict(width=8)), dls=dls, learn=cifar_learner(dls, model_kw=dict(width=8)),
         interp=CifarInterpretation.from_run(run_dir, source, device='cpu'), clf=PictureClassifier.from_run(run_dir, 'cpu'), rows=read_history(run_dir), net=resnet18(width=8), xb=torch.zeros(2,3,32,32),
         x=np.zeros((6,32,32,3), np.uint8), y=np.array([0,1]*3), vocab=['cat','dog'], v=np.array([False]*4+[True]*2), png=f.getvalue(), A=A, Image=Image, np=np, io=io)}
 
