@@ -8,34 +8,55 @@ __all__ = ['cam_methods', 'default_method', 'default_layer', 'slow_methods', 'fi
 
 # %% ../nbs/08_cam.ipynb #47b405bc
 import contextlib, io
+from functools import partial
 import numpy as np, matplotlib.pyplot as plt
 from scipy.ndimage import gaussian_filter
 import pytorch_grad_cam as pgc
+from pytorch_grad_cam.ablation_layer import AblationLayer
 from .errors import InputError, _show, check_number, one_of
 from fastai.vision.all import F, nn, torch
 from fastcore.basics import patch
-from .models import layer_sizes
+from .models import layer_outputs, layer_path, uncompiled
 from .learner import as_it_was
 from .interpret import CifarInterpretation
 
 # %% ../nbs/08_cam.ipynb #94caf575
+def _one_size(o): return f'{o[0]}x{o[1]}'
+
+def _why_none(layer, outputs, known):
+    "Why `layer` has no map, in words"
+    if layer not in known: return f'unknown layer {layer!r}'
+    if layer not in outputs: return f'{layer!r} does not run in a forward pass, so it has no map'
+    shapes = outputs[layer].shapes
+    if len(shapes)>1: return f'{layer!r} runs {len(shapes)} times in a forward pass, so it has no single map'
+    if not shapes[0]: return f'{layer!r} does not give one tensor, so it has no map'
+    return f"the output of {layer!r} is {'x'.join(map(str, shapes[0][1:]))}, and not for sure a map"
+
+def _target_layer(model, layer, size, force):
+    "The path of a layer with a map, and the axes of its output that are channels, height and width"
+    outputs = layer_outputs(model, size)
+    sizes = {k: tuple(o.shapes[0][a] for a in o.axes[1:]) for k,o in outputs.items() if o.axes}
+    good = [k for k,s in sizes.items() if min(s)>=5]
+    good = [k for k in good if '.' not in k] or good
+    if layer is None: layer = layer_path(default_layer, sizes) if layer_path(default_layer, sizes) in good or not good else good[-1]
+    path = layer_path(layer, sizes)
+    if path not in sizes:
+        short = [k for k in sizes if '.' not in k] or list(sizes)
+        known = {k for k,_ in model.named_modules()}
+        raise InputError(f"{_why_none(layer_path(layer, known), outputs, known)}: choose from {', '.join(f'{k} ({_one_size(sizes[k])})' for k in short)}, or a module within them")
+    if min(sizes[path])<5 and not force:
+        use = f'use {good[-1]!r} ({_one_size(sizes[good[-1]])})' if good else 'this network has no larger one for such images'
+        raise InputError(f'the map of {path!r} is {_one_size(sizes[path])}, under 5x5, too coarse to show a place: {use}, or force it')
+    return path,outputs[path].axes
+
 def find_layer(
     model:nn.Module, # any network on images
-    layer:str='stage3', # a module path such as 'stage3' or 'stage2.0.conv2'
-    size:int=32, # height and width of the images, pixels
+    layer:str=None, # a module path such as 'stage3' or 'stage2.0.conv2'; by default 'stage1', or else the last outermost layer with a map of 5x5
+    size=32, # height and width of the images, pixels: a number, or a pair
     force:bool=False, # take a map under 5x5 too
 ) -> nn.Module:
-    "The module at `layer`; raises `InputError` for an unknown one, or one whose map is too small to mean anything"
-    sizes = layer_sizes(model, size)
-    if layer not in sizes:
-        short = [k for k in sizes if '.' not in k] or list(sizes)
-        raise InputError(f"unknown layer {layer!r}: choose from {', '.join(f'{k} ({sizes[k][1]}x{sizes[k][2]})' for k in short)}, or a module within them")
-    h,w = sizes[layer][1:]
-    if min(h, w)<5 and not force:
-        good = [k for k,s in sizes.items() if min(s[1:])>=5 and '.' not in k] or [k for k,s in sizes.items() if min(s[1:])>=5]
-        use = f'use {good[-1]!r} ({sizes[good[-1]][1]}x{sizes[good[-1]][2]})' if good else 'this network has no larger one for such images'
-        raise InputError(f'the map of {layer!r} is {h}x{w}, under 5x5, too coarse to show a place: {use}, or force it')
-    return dict(model.named_modules())[layer]
+    "The module at `layer`; raises `InputError` where it has no map of its own, or one too small to mean anything"
+    return model.get_submodule(_target_layer(model, layer, size, force)[0])
 
 # %% ../nbs/08_cam.ipynb #1192ff86
 cam_methods = { # name to the class of pytorch-grad-cam
@@ -62,13 +83,55 @@ def _main_direction(acts):
         return (flat@np.linalg.svd(flat, full_matrices=False)[2][0]).reshape(a.shape[1:])
     return np.float32([one(a) for a in np.where(np.isnan(acts), 0, acts)])
 
-def _raw(cls):
-    "A method whose maps are neither rectified nor scaled"
+def _to_numpy(x, axes): return np.ascontiguousarray(x.detach().permute(0, *axes).cpu().numpy())
+
+class _Recorder:
+    "The output of one layer, and the gradient of a score by it; stands in for pytorch-grad-cam's own, which is wrong before in-place operations"
+    def __init__(self, model, layer, grads):
+        self.model,self.grads,self.on,self.output,self.shift = model,grads,False,None,None
+        self.hook = layer.register_forward_hook(self.record)
+
+    def record(self, m, i, o):
+        if not self.on: return
+        self.output = o.detach().clone()
+        if not self.grads: return
+        self.shift = torch.zeros_like(o).requires_grad_() # the graph starts here
+        return o.add_(self.shift) if getattr(m, 'inplace', False) else o+self.shift # an in-place one changed its input, which others may read
+
+    def __call__(self, xb):
+        self.on = True
+        try: return self.model(xb)
+        finally: self.on = False
+
+    def grad(self, score):
+        res = torch.autograd.grad(score, self.shift, allow_unused=True)[0] if score.requires_grad else None
+        if res is None: raise InputError('no gradient comes from the scores to this layer, as a part of the network drops it: choose a layer nearer to the head, or EigenCAM')
+        return res
+
+    def release(self): self.hook.remove()
+
+class _Ablation(AblationLayer):
+    "pytorch-grad-cam's layer that leaves out channels, whichever axis of the output they are"
+    def __init__(self, axes):
+        super().__init__()
+        self.back = np.argsort((0,*axes)).tolist()
+    def __call__(self, x): return super().__call__(x).permute(*self.back)
+
+def _raw(cls, axes):
+    "A method whose maps are neither rectified nor scaled, of a layer whose output has these axes for channels, height and width"
     class Raw(cls):
-        def compute_cam_per_layer(self, xb, targets, eigen_smooth):
-            acts,grads = ([o.cpu().data.numpy() for o in os] for os in (self.activations_and_grads.activations, self.activations_and_grads.gradients))
-            return [self.get_cam_image(xb, self.target_layers[0], targets, acts[0], grads[0] if grads else None, eigen_smooth)]
-        def aggregate_multi_layers(self, maps): return maps[0]
+        def __init__(self, model, layer, **kwargs):
+            super().__init__(model, [layer], **kwargs)
+            self.activations_and_grads.release()
+            self.activations_and_grads = _Recorder(model, layer, self.uses_gradients)
+        def save_activation(self, m, i, o): self.activations = o.detach().permute(0, *axes).clone() # of AblationCAM
+        def forward(self, xb, targets, eigen_smooth=False):
+            rec = self.activations_and_grads
+            self.outputs = rec(xb)
+            acts = _to_numpy(rec.output, axes)
+            grads = _to_numpy(rec.grad(sum(t(o) for t,o in zip(targets, self.outputs))), axes) if self.uses_gradients else None
+            rec.output = rec.shift = None
+            return self.get_cam_image(xb, self.target_layers[0], targets, acts, grads, eigen_smooth)
         def get_cam_image(self, xb, layer, targets, acts, grads, eigen_smooth):
             if cls not in (pgc.EigenCAM, pgc.EigenGradCAM): return super().get_cam_image(xb, layer, targets, acts, grads, eigen_smooth)
             return _main_direction(acts if cls is pgc.EigenCAM else grads*acts)
@@ -76,24 +139,21 @@ def _raw(cls):
             w = super().get_cam_weights(xb, layer, targets, *args)
             return w*np.float32([float(t(o)) for t,o in zip(targets, self.outputs)])[:,None] if cls is pgc.AblationCAM else w # the library divides by the logit, which turns the map where that is negative
         def __exit__(self, *args): self.activations_and_grads.release() # the library's swallows an IndexError
-    return Raw
+    return partial(Raw, ablation_layer=_Ablation(axes)) if cls is pgc.AblationCAM else Raw
 
 @contextlib.contextmanager
-def _frozen(model, path, cut):
-    "`model` in eval mode and without gradients of its weights, its graph starting at the module `path`; all as it was afterwards"
+def _frozen(model, path):
+    "`model` in eval mode, uncompiled and without gradients of its weights; all as it was afterwards, and the module at `path` in its place"
     ps,layer,owner = list(model.parameters()),model.get_submodule(path),model.get_submodule(path.rpartition('.')[0])
-    had,grads = [p.requires_grad for p in ps],[p.grad for p in ps]
-    hook = layer.register_forward_hook(lambda m,i,o: o.detach().requires_grad_()) if cut else None
-    kind = ps[0].device.type
+    had,kind = [p.requires_grad for p in ps],ps[0].device.type
     with as_it_was(model):
         try:
             model.eval()
             for p in ps: p.requires_grad_(False)
-            with torch.enable_grad(), torch.autocast(kind, enabled=False): yield
+            with uncompiled(), torch.enable_grad(), torch.autocast(kind, enabled=False): yield
         finally:
-            if hook: hook.remove()
             owner._modules[path.rpartition('.')[2]] = layer # AblationCAM puts another in its place, and leaves it there if it is interrupted
-            for p,h,g in zip(ps, had, grads): p.requires_grad_(h); p.grad = g
+            for p,h in zip(ps, had): p.requires_grad_(h)
 
 # %% ../nbs/08_cam.ipynb #1192ffe9
 def _indices(what, o):
@@ -114,7 +174,7 @@ def cam_maps(
     xb:torch.Tensor, # normalised images, N x 3 x H x W
     targets, # class index of each image
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     minus=None, # class indices to subtract: the map is of the lead of one class over the other, and signed
     signed:bool=False, # keep what speaks against the class, as negative numbers
     bs:int=64, # images at a time
@@ -126,7 +186,8 @@ def cam_maps(
     check_number('bs', bs, low=1, whole=True)
     if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalised images, N x 3 x H x W')
     if not xb.isfinite().all(): raise InputError('xb has values that are not finite: there is no map of such an image')
-    mod = find_layer(model, layer, xb.shape[-1], force)
+    model = getattr(model, '_orig_mod', model) # the network that `torch.compile` wraps
+    layer,axes = _target_layer(model, layer, xb.shape[-2:], force)
     targets,others = _indices('targets', targets),None if minus is None else _indices('minus', minus)
     others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
@@ -135,7 +196,7 @@ def cam_maps(
     p = next(model.parameters())
     xb = xb.as_subclass(torch.Tensor).to(p.device, torch.float32)
     res = []
-    with _frozen(model, layer, cut=method not in ('ScoreCAM','AblationCAM')), _raw(cls)(model=model, target_layers=[mod]) as cam:
+    with _frozen(model, layer), _raw(cls, axes)(model, model.get_submodule(layer)) as cam:
         np.random.seed(seed)
         with torch.no_grad(): n_out = model(xb[:1]).shape[1]
         for c in {*targets, *filter(lambda o: o is not None, others)}:
