@@ -7,7 +7,7 @@ __all__ = ['cam_methods', 'default_method', 'default_layer', 'slow_methods', 'fi
            'overlay', 'draw_map']
 
 # %% ../nbs/08_cam.ipynb #47b405bc
-import contextlib, io
+import contextlib, io, textwrap
 from functools import partial
 import numpy as np, matplotlib.pyplot as plt
 from scipy.ndimage import gaussian_filter
@@ -16,7 +16,7 @@ from pytorch_grad_cam.ablation_layer import AblationLayer
 from .errors import InputError, _show, check_number, one_of
 from fastai.vision.all import F, nn, torch
 from fastcore.basics import patch
-from .models import layer_outputs, layer_path, uncompiled
+from .models import layer_outputs, layer_path, layer_sizes, uncompiled
 from .learner import as_it_was
 from .interpret import CifarInterpretation
 
@@ -212,15 +212,15 @@ def cam_maps(
 # %% ../nbs/08_cam.ipynb #8c26a5a8
 def in_pixels(
     maps:torch.Tensor, # N x h x w, as `cam_maps` gives them
-    size:int=32, # height and width of the images that the network took, pixels
-    smooth:float=None, # standard deviation of the spread, pixels; by default `size`/16, 0 for none
-) -> torch.Tensor: # N x size x size
+    size=32, # height and width of the images that the network took, pixels: a number, or a pair
+    smooth:float=None, # standard deviation of the spread, pixels; by default a sixteenth of the larger side, 0 for none
+) -> torch.Tensor: # N x H x W
     "Maps at the size of the images: each cell where its convolutions were centred (odd kernels with a border of half of them), and spread"
-    check_number('size', size, low=1, whole=True)
+    size = [check_number('size', o, low=1, whole=True) for o in (size if isinstance(size, (tuple,list)) else (size,size))]
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
-    smooth = check_number('smooth', size/16 if smooth is None else smooth, low=0)
-    stride = lambda n: next((2**k for k in range(11) if -(-size//2**k)==n), size/n) # halved so and so often, rounded up
-    at = [(2*torch.arange(size)/stride(n)+1)/n-1 for n in maps.shape[-2:]] # cell p/stride for pixel p, in grid_sample's -1 to 1
+    smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)
+    def stride(s, n): return next((2**k for k in range(11) if -(-s//2**k)==n), s/n) # halved so and so often, rounded up
+    at = [(2*torch.arange(s)/stride(s, n)+1)/n-1 for s,n in zip(size, maps.shape[-2:])] # cell p/stride for pixel p, in grid_sample's -1 to 1
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
     big = F.grid_sample(maps[:,None].float(), grid, padding_mode='border', align_corners=False)[:,0]
     return big if smooth==0 else torch.from_numpy(gaussian_filter(big.numpy(), (0,smooth,smooth), mode='constant'))
@@ -239,14 +239,14 @@ def cam(self:CifarInterpretation,
     target:str='predicted', # 'predicted', 'actual' or the name of a class
     minus:str=None, # the same, to subtract: the map is signed
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     smooth:float=None, # as for `in_pixels`
     **kwargs # passed on to `cam_maps`
 ) -> torch.Tensor: # N x H x W, in the pixels of the images, not scaled
     "Class activation maps of items"
     idxs = [o.idx for o in self.scored(getattr(items, 'idxs', items))]
     with as_it_was(self.learn.model): xb = self[idxs][0]
-    return in_pixels(cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, None if minus is None else self._classes(minus, idxs), **kwargs), xb.shape[-1], smooth)
+    return in_pixels(cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, None if minus is None else self._classes(minus, idxs), **kwargs), xb.shape[-2:], smooth)
 
 # %% ../nbs/08_cam.ipynb #ff33662e
 def is_empty(
@@ -293,31 +293,75 @@ def draw_map(
     if is_empty(cam, signed): ax.text(0.5, 0.5, 'no positive\nevidence', transform=ax.transAxes, ha='center', va='center', fontsize=7, color='white', bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
 
 # %% ../nbs/08_cam.ipynb #6f152e42
+_scales = dict(
+    item='The maps of a picture share one scale, so a dark map is a weak one; the number under each map is its strongest value.',
+    each='Each map has a scale of its own, so compare places by color, and strengths by the number under each map.')
+_read = {False: 'Bright: evidence for the class of the row.', True: 'Red: evidence for the first class, blue: for the second.'}
+
+def _strength(cam, signed):
+    "The strongest values of a map, in words"
+    top = f'{max(float(cam.max()), 0):.2g}'
+    return f'+{top}, -{max(-float(cam.min()), 0):.2g}' if signed else top
+
+def _color_bar(ax, signed):
+    "What the colors of the maps stand for"
+    ax.imshow(np.linspace(0, 1, 256)[None], cmap='RdBu_r' if signed else 'inferno', aspect='auto')
+    ticks = {0: 'second class', 127.5: '0', 255: 'first class'} if signed else {0: '0', 255: 'strongest'}
+    ax.set_yticks([])
+    ax.set_xticks(list(ticks), list(ticks.values()), fontsize=7)
+    ax.tick_params(length=2, pad=2)
+
+# %% ../nbs/08_cam.ipynb #5e8f0a31
+def _sheet(n_pictures, n_maps, ncols, imsize, title, captions, bars):
+    "A figure with axes for pictures, each above its maps, in rows of `ncols`, and below a color bar for each of `bars`, signed or not"
+    left,gap,head,foot = 0.4,0.1,0.42,0.22
+    ncols,step = min(ncols, n_pictures),head+imsize+n_maps*(imsize+foot)+gap
+    w = max(left+ncols*(imsize+gap), 3.6)
+    captions = [l for o in captions for l in textwrap.wrap(o, int(15*(w-0.2)))]
+    top = 0.3+step*-(-n_pictures//ncols)
+    h = top+0.5*len(bars)+0.16*len(captions)+0.1
+    fig = plt.figure(figsize=(w, h))
+    def place(x, y, width, height): return fig.add_axes((x/w, 1-(y+height)/h, width/w, height/h))
+    def column(i):
+        x,y = left+i%ncols*(imsize+gap),0.3+i//ncols*step+head
+        return [place(x, y+j*(imsize+foot)-(j>0)*(foot-0.06), imsize, imsize) for j in range(1+n_maps)]
+    axs = [column(i) for i in range(n_pictures)]
+    fig.text(0.5, 1-0.1/h, title, fontsize=9, ha='center', va='top')
+    for j,o in enumerate(bars): _color_bar(place(left, top+0.5*j+0.1, min(w-left-0.9, 3), 0.12), o)
+    fig.text(0.1/w, 0.08/h, '\n'.join(captions), fontsize=8, va='bottom', linespacing=1.3)
+    return fig,axs
+
 @patch
 def plot_cam(self:CifarInterpretation,
-    items, # `ScoredItems`, or indices into the scored set
+    items, # `ScoredItems`, or indices into the scored set: a list or a tensor
     targets=('predicted','actual'), # a row of maps for each: 'predicted', 'actual', the name of a class, or a pair (a, b) for the lead of a over b
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
-    imsize:float=1.1, # width of a picture, inches
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
+    imsize:float=1.6, # width of a picture, inches
+    ncols:int=5, # pictures in a row
+    scale:str='item', # 'item': the maps of a picture share a scale; 'each': every map has its own
     **kwargs # passed on to `cam`: `smooth`, `force`
 ):
-    "Each item above its maps; the maps of one item share one scale, so a paler one is a weaker one"
+    "Each item above its maps, the strongest value under each, with a color bar and how to read it"
     rows = self.scored(getattr(items, 'idxs', items))
     targets = [targets] if isinstance(targets, str) else list(targets)
     if not targets: raise InputError('targets is empty: name at least one')
-    maps = [self.cam(rows, *(t if isinstance(t, tuple) else (t,)), method=method, layer=layer, **kwargs) for t in targets]
+    check_number('ncols', ncols, low=1, whole=True); check_number('imsize', imsize, above=0); one_of('scale', scale, _scales)
     signed,imgs = [isinstance(t, tuple) for t in targets],self._pictures(rows.idxs)
-    fig,axs = plt.subplots(1+len(maps), len(rows), figsize=(len(rows)*imsize+0.3, (1+len(maps))*(imsize+0.05)+0.6), squeeze=False)
-    for i,o in enumerate(rows):
-        axs[0,i].imshow(imgs[i], interpolation='nearest'); axs[0,i].axis('off')
-        axs[0,i].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
-        scale = max(float(m[i].abs().max() if s else m[i].clamp(min=0).max()) for m,s in zip(maps, signed))
-        for ax,m,s in zip(axs[1:,i], maps, signed): draw_map(ax, imgs[i], m[i], scale or None, s)
-    for ax,t in zip(axs[:,0], ['', *(f'{t[0]} over {t[1]}' if isinstance(t, tuple) else t for t in targets)]):
-        ax.text(-0.08, 0.5, t, transform=ax.transAxes, rotation=90, ha='right', va='center', fontsize=7)
-    fig.suptitle(f'{method} at {layer}', fontsize=9)
-    fig.tight_layout(pad=0.3, rect=(0, 0, 1, 1-0.22/fig.get_figheight()))
+    layer = _target_layer(self.learn.model, layer, self[rows.idxs[:1]][0].shape[-2:], kwargs.get('force', False))[0]
+    maps = [self.cam(rows, *(t if s else (t,)), method=method, layer=layer, **kwargs) for t,s in zip(targets, signed)]
+    kinds = sorted(set(signed))
+    fig,axs = _sheet(len(rows), len(maps), ncols, imsize, f'{method} at {layer}', [*(_read[o] for o in kinds), _scales[scale]], kinds)
+    for i,(o,col) in enumerate(zip(rows, axs)):
+        col[0].imshow(imgs[i], interpolation='nearest'); col[0].axis('off')
+        col[0].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
+        tops = [float(m[i].abs().max() if s else m[i].clamp(min=0).max()) for m,s in zip(maps, signed)]
+        for ax,m,s,top in zip(col[1:], maps, signed, tops):
+            draw_map(ax, imgs[i], m[i], (max(tops) if scale=='item' else top) or None, s)
+            ax.text(0.5, -0.02, _strength(m[i], s), transform=ax.transAxes, ha='center', va='top', fontsize=7)
+        if i%ncols: continue
+        for ax,t,s in zip(col[1:], targets, signed):
+            ax.text(-0.05, 0.5, ' over '.join(t) if s else t, transform=ax.transAxes, rotation=90, ha='right', va='center', fontsize=8)
     return fig
 
 # %% ../nbs/08_cam.ipynb #da9792f2
@@ -326,16 +370,19 @@ def plot_stages(self:CifarInterpretation,
     item:int, # index into the scored set
     target:str='predicted', # 'predicted', 'actual' or the name of a class
     method:str=default_method, # name in `cam_methods`
-    imsize:float=1.4, # width of a picture, inches
+    imsize:float=1.5, # width of a picture, inches
 ):
-    "One item, and its map at each stage, each with its size"
+    "One item, and its map at each stage, each with its size and on its own scale"
     o = self.scored([item])[0]
-    img = self._pictures([item])[0]
-    sizes = {k: s for k,s in layer_sizes(self.learn.model, img.shape[0]).items() if '.' not in k}
-    fig,axs = plt.subplots(1, 1+len(sizes), figsize=((1+len(sizes))*imsize, imsize+0.45))
+    img,size = self._pictures([item])[0],self[[item]][0].shape[-2:]
+    sizes = layer_sizes(self.learn.model, size)
+    sizes = {k: s for k,s in sizes.items() if '.' not in k} or sizes
+    fig,axs = plt.subplots(1, 1+len(sizes), figsize=((1+len(sizes))*imsize, imsize+0.65))
     axs[0].imshow(img, interpolation='nearest'); axs[0].axis('off'); axs[0].set_title(f'{o.actual} as {o.predicted}', fontsize=8, parse_math=False)
     for ax,(nm,s) in zip(axs[1:], sizes.items()):
-        draw_map(ax, img, self.cam([item], target, method=method, layer=nm, force=True)[0])
+        cam = self.cam([item], target, method=method, layer=nm, force=True)[0]
+        draw_map(ax, img, cam)
         ax.set_title(f'{nm} ({s[1]}x{s[2]})'+(' too coarse' if min(s[1:])<5 else ''), fontsize=8)
+        ax.text(0.5, -0.02, _strength(cam, False), transform=ax.transAxes, ha='center', va='top', fontsize=7)
     fig.tight_layout(pad=0.3)
     return fig

@@ -225,9 +225,10 @@ def summary(
     if bs is not None: check_number('bs', bs, low=1, whole=True)
     training = {m: m.training for m in model.modules()}
     try:
-        if style=='layers': return Summary(_layers(model, size))
-        n,kw = _styles[style]
-        text = str(torchinfo.summary(model, (bs or n, 3, size, size), verbose=0, **kw))
+        with uncompiled():
+            if style=='layers': return Summary(_layers(model, size))
+            n,kw = _styles[style]
+            text = str(torchinfo.summary(model, (bs or n, 3, size, size), verbose=0, **kw))
     finally:
         for m,t in training.items(): m.training = t
     return Summary(re.sub(r'\(Units\.(\w)\w*\)', lambda m: f'({m[1]})', text)) # torchinfo 1.8.0 prints an Enum here on Python 3.11+
