@@ -7,35 +7,56 @@ __all__ = ['cam_methods', 'default_method', 'default_layer', 'slow_methods', 'fi
            'overlay', 'draw_map']
 
 # %% ../nbs/08_cam.ipynb #47b405bc
-import contextlib, io
+import contextlib, io, textwrap
+from functools import partial
 import numpy as np, matplotlib.pyplot as plt
 from scipy.ndimage import gaussian_filter
 import pytorch_grad_cam as pgc
+from pytorch_grad_cam.ablation_layer import AblationLayer
 from .errors import InputError, _show, check_number, one_of
 from fastai.vision.all import F, nn, torch
 from fastcore.basics import patch
-from .models import layer_sizes
+from .models import layer_outputs, layer_path, layer_sizes, uncompiled
 from .learner import as_it_was
 from .interpret import CifarInterpretation
 
 # %% ../nbs/08_cam.ipynb #94caf575
+def _one_size(o): return f'{o[0]}x{o[1]}'
+
+def _why_none(layer, outputs, known):
+    "Why `layer` has no map, in words"
+    if layer not in known: return f'unknown layer {layer!r}'
+    if layer not in outputs: return f'{layer!r} does not run in a forward pass, so it has no map'
+    shapes = outputs[layer].shapes
+    if len(shapes)>1: return f'{layer!r} runs {len(shapes)} times in a forward pass, so it has no single map'
+    if not shapes[0]: return f'{layer!r} does not give one tensor, so it has no map'
+    return f"the output of {layer!r} is {'x'.join(map(str, shapes[0][1:]))}, and not for sure a map"
+
+def _target_layer(model, layer, size, force):
+    "The path of a layer with a map, and the axes of its output that are channels, height and width"
+    outputs = layer_outputs(model, size)
+    sizes = {k: tuple(o.shapes[0][a] for a in o.axes[1:]) for k,o in outputs.items() if o.axes}
+    good = [k for k,s in sizes.items() if min(s)>=5]
+    good = [k for k in good if '.' not in k] or good
+    if layer is None: layer = layer_path(default_layer, sizes) if layer_path(default_layer, sizes) in good or not good else good[-1]
+    path = layer_path(layer, sizes)
+    if path not in sizes:
+        short = [k for k in sizes if '.' not in k] or list(sizes)
+        known = {k for k,_ in model.named_modules()}
+        raise InputError(f"{_why_none(layer_path(layer, known), outputs, known)}: choose from {', '.join(f'{k} ({_one_size(sizes[k])})' for k in short)}, or a module within them")
+    if min(sizes[path])<5 and not force:
+        use = f'use {good[-1]!r} ({_one_size(sizes[good[-1]])})' if good else 'this network has no larger one for such images'
+        raise InputError(f'the map of {path!r} is {_one_size(sizes[path])}, under 5x5, too coarse to show a place: {use}, or force it')
+    return path,outputs[path].axes
+
 def find_layer(
     model:nn.Module, # any network on images
-    layer:str='stage3', # a module path such as 'stage3' or 'stage2.0.conv2'
-    size:int=32, # height and width of the images, pixels
+    layer:str=None, # a module path such as 'stage3' or 'stage2.0.conv2'; by default 'stage1', or else the last outermost layer with a map of 5x5
+    size=32, # height and width of the images, pixels: a number, or a pair
     force:bool=False, # take a map under 5x5 too
 ) -> nn.Module:
-    "The module at `layer`; raises `InputError` for an unknown one, or one whose map is too small to mean anything"
-    sizes = layer_sizes(model, size)
-    if layer not in sizes:
-        short = [k for k in sizes if '.' not in k] or list(sizes)
-        raise InputError(f"unknown layer {layer!r}: choose from {', '.join(f'{k} ({sizes[k][1]}x{sizes[k][2]})' for k in short)}, or a module within them")
-    h,w = sizes[layer][1:]
-    if min(h, w)<5 and not force:
-        good = [k for k,s in sizes.items() if min(s[1:])>=5 and '.' not in k] or [k for k,s in sizes.items() if min(s[1:])>=5]
-        use = f'use {good[-1]!r} ({sizes[good[-1]][1]}x{sizes[good[-1]][2]})' if good else 'this network has no larger one for such images'
-        raise InputError(f'the map of {layer!r} is {h}x{w}, under 5x5, too coarse to show a place: {use}, or force it')
-    return dict(model.named_modules())[layer]
+    "The module at `layer`; raises `InputError` where it has no map of its own, or one too small to mean anything"
+    return model.get_submodule(_target_layer(model, layer, size, force)[0])
 
 # %% ../nbs/08_cam.ipynb #1192ff86
 cam_methods = { # name to the class of pytorch-grad-cam
@@ -62,13 +83,55 @@ def _main_direction(acts):
         return (flat@np.linalg.svd(flat, full_matrices=False)[2][0]).reshape(a.shape[1:])
     return np.float32([one(a) for a in np.where(np.isnan(acts), 0, acts)])
 
-def _raw(cls):
-    "A method whose maps are neither rectified nor scaled"
+def _to_numpy(x, axes): return np.ascontiguousarray(x.detach().permute(0, *axes).cpu().numpy())
+
+class _Recorder:
+    "The output of one layer, and the gradient of a score by it; stands in for pytorch-grad-cam's own, which is wrong before in-place operations"
+    def __init__(self, model, layer, grads):
+        self.model,self.grads,self.on,self.output,self.shift = model,grads,False,None,None
+        self.hook = layer.register_forward_hook(self.record)
+
+    def record(self, m, i, o):
+        if not self.on: return
+        self.output = o.detach().clone()
+        if not self.grads: return
+        self.shift = torch.zeros_like(o).requires_grad_() # the graph starts here
+        return o.add_(self.shift) if getattr(m, 'inplace', False) else o+self.shift # an in-place one changed its input, which others may read
+
+    def __call__(self, xb):
+        self.on = True
+        try: return self.model(xb)
+        finally: self.on = False
+
+    def grad(self, score):
+        res = torch.autograd.grad(score, self.shift, allow_unused=True)[0] if score.requires_grad else None
+        if res is None: raise InputError('no gradient comes from the scores to this layer, as a part of the network drops it: choose a layer nearer to the head, or EigenCAM')
+        return res
+
+    def release(self): self.hook.remove()
+
+class _Ablation(AblationLayer):
+    "pytorch-grad-cam's layer that leaves out channels, whichever axis of the output they are"
+    def __init__(self, axes):
+        super().__init__()
+        self.back = np.argsort((0,*axes)).tolist()
+    def __call__(self, x): return super().__call__(x).permute(*self.back)
+
+def _raw(cls, axes):
+    "A method whose maps are neither rectified nor scaled, of a layer whose output has these axes for channels, height and width"
     class Raw(cls):
-        def compute_cam_per_layer(self, xb, targets, eigen_smooth):
-            acts,grads = ([o.cpu().data.numpy() for o in os] for os in (self.activations_and_grads.activations, self.activations_and_grads.gradients))
-            return [self.get_cam_image(xb, self.target_layers[0], targets, acts[0], grads[0] if grads else None, eigen_smooth)]
-        def aggregate_multi_layers(self, maps): return maps[0]
+        def __init__(self, model, layer, **kwargs):
+            super().__init__(model, [layer], **kwargs)
+            self.activations_and_grads.release()
+            self.activations_and_grads = _Recorder(model, layer, self.uses_gradients)
+        def save_activation(self, m, i, o): self.activations = o.detach().permute(0, *axes).clone() # of AblationCAM
+        def forward(self, xb, targets, eigen_smooth=False):
+            rec = self.activations_and_grads
+            self.outputs = rec(xb)
+            acts = _to_numpy(rec.output, axes)
+            grads = _to_numpy(rec.grad(sum(t(o) for t,o in zip(targets, self.outputs))), axes) if self.uses_gradients else None
+            rec.output = rec.shift = None
+            return self.get_cam_image(xb, self.target_layers[0], targets, acts, grads, eigen_smooth)
         def get_cam_image(self, xb, layer, targets, acts, grads, eigen_smooth):
             if cls not in (pgc.EigenCAM, pgc.EigenGradCAM): return super().get_cam_image(xb, layer, targets, acts, grads, eigen_smooth)
             return _main_direction(acts if cls is pgc.EigenCAM else grads*acts)
@@ -76,24 +139,21 @@ def _raw(cls):
             w = super().get_cam_weights(xb, layer, targets, *args)
             return w*np.float32([float(t(o)) for t,o in zip(targets, self.outputs)])[:,None] if cls is pgc.AblationCAM else w # the library divides by the logit, which turns the map where that is negative
         def __exit__(self, *args): self.activations_and_grads.release() # the library's swallows an IndexError
-    return Raw
+    return partial(Raw, ablation_layer=_Ablation(axes)) if cls is pgc.AblationCAM else Raw
 
 @contextlib.contextmanager
-def _frozen(model, path, cut):
-    "`model` in eval mode and without gradients of its weights, its graph starting at the module `path`; all as it was afterwards"
+def _frozen(model, path):
+    "`model` in eval mode, uncompiled and without gradients of its weights; all as it was afterwards, and the module at `path` in its place"
     ps,layer,owner = list(model.parameters()),model.get_submodule(path),model.get_submodule(path.rpartition('.')[0])
-    had,grads = [p.requires_grad for p in ps],[p.grad for p in ps]
-    hook = layer.register_forward_hook(lambda m,i,o: o.detach().requires_grad_()) if cut else None
-    kind = ps[0].device.type
+    had,kind = [p.requires_grad for p in ps],ps[0].device.type
     with as_it_was(model):
         try:
             model.eval()
             for p in ps: p.requires_grad_(False)
-            with torch.enable_grad(), torch.autocast(kind, enabled=False): yield
+            with uncompiled(), torch.enable_grad(), torch.autocast(kind, enabled=False): yield
         finally:
-            if hook: hook.remove()
             owner._modules[path.rpartition('.')[2]] = layer # AblationCAM puts another in its place, and leaves it there if it is interrupted
-            for p,h,g in zip(ps, had, grads): p.requires_grad_(h); p.grad = g
+            for p,h in zip(ps, had): p.requires_grad_(h)
 
 # %% ../nbs/08_cam.ipynb #1192ffe9
 def _indices(what, o):
@@ -114,7 +174,7 @@ def cam_maps(
     xb:torch.Tensor, # normalised images, N x 3 x H x W
     targets, # class index of each image
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     minus=None, # class indices to subtract: the map is of the lead of one class over the other, and signed
     signed:bool=False, # keep what speaks against the class, as negative numbers
     bs:int=64, # images at a time
@@ -126,7 +186,8 @@ def cam_maps(
     check_number('bs', bs, low=1, whole=True)
     if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalised images, N x 3 x H x W')
     if not xb.isfinite().all(): raise InputError('xb has values that are not finite: there is no map of such an image')
-    mod = find_layer(model, layer, xb.shape[-1], force)
+    model = getattr(model, '_orig_mod', model) # the network that `torch.compile` wraps
+    layer,axes = _target_layer(model, layer, xb.shape[-2:], force)
     targets,others = _indices('targets', targets),None if minus is None else _indices('minus', minus)
     others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
@@ -135,7 +196,7 @@ def cam_maps(
     p = next(model.parameters())
     xb = xb.as_subclass(torch.Tensor).to(p.device, torch.float32)
     res = []
-    with _frozen(model, layer, cut=method not in ('ScoreCAM','AblationCAM')), _raw(cls)(model=model, target_layers=[mod]) as cam:
+    with _frozen(model, layer), _raw(cls, axes)(model, model.get_submodule(layer)) as cam:
         np.random.seed(seed)
         with torch.no_grad(): n_out = model(xb[:1]).shape[1]
         for c in {*targets, *filter(lambda o: o is not None, others)}:
@@ -151,15 +212,15 @@ def cam_maps(
 # %% ../nbs/08_cam.ipynb #8c26a5a8
 def in_pixels(
     maps:torch.Tensor, # N x h x w, as `cam_maps` gives them
-    size:int=32, # height and width of the images that the network took, pixels
-    smooth:float=None, # standard deviation of the spread, pixels; by default `size`/16, 0 for none
-) -> torch.Tensor: # N x size x size
+    size=32, # height and width of the images that the network took, pixels: a number, or a pair
+    smooth:float=None, # standard deviation of the spread, pixels; by default a sixteenth of the larger side, 0 for none
+) -> torch.Tensor: # N x H x W
     "Maps at the size of the images: each cell where its convolutions were centred (odd kernels with a border of half of them), and spread"
-    check_number('size', size, low=1, whole=True)
+    size = [check_number('size', o, low=1, whole=True) for o in (size if isinstance(size, (tuple,list)) else (size,size))]
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
-    smooth = check_number('smooth', size/16 if smooth is None else smooth, low=0)
-    stride = lambda n: next((2**k for k in range(11) if -(-size//2**k)==n), size/n) # halved so and so often, rounded up
-    at = [(2*torch.arange(size)/stride(n)+1)/n-1 for n in maps.shape[-2:]] # cell p/stride for pixel p, in grid_sample's -1 to 1
+    smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)
+    def stride(s, n): return next((2**k for k in range(11) if -(-s//2**k)==n), s/n) # halved so and so often, rounded up
+    at = [(2*torch.arange(s)/stride(s, n)+1)/n-1 for s,n in zip(size, maps.shape[-2:])] # cell p/stride for pixel p, in grid_sample's -1 to 1
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
     big = F.grid_sample(maps[:,None].float(), grid, padding_mode='border', align_corners=False)[:,0]
     return big if smooth==0 else torch.from_numpy(gaussian_filter(big.numpy(), (0,smooth,smooth), mode='constant'))
@@ -178,14 +239,14 @@ def cam(self:CifarInterpretation,
     target:str='predicted', # 'predicted', 'actual' or the name of a class
     minus:str=None, # the same, to subtract: the map is signed
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     smooth:float=None, # as for `in_pixels`
     **kwargs # passed on to `cam_maps`
 ) -> torch.Tensor: # N x H x W, in the pixels of the images, not scaled
     "Class activation maps of items"
     idxs = [o.idx for o in self.scored(getattr(items, 'idxs', items))]
     with as_it_was(self.learn.model): xb = self[idxs][0]
-    return in_pixels(cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, None if minus is None else self._classes(minus, idxs), **kwargs), xb.shape[-1], smooth)
+    return in_pixels(cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, None if minus is None else self._classes(minus, idxs), **kwargs), xb.shape[-2:], smooth)
 
 # %% ../nbs/08_cam.ipynb #ff33662e
 def is_empty(
@@ -232,31 +293,75 @@ def draw_map(
     if is_empty(cam, signed): ax.text(0.5, 0.5, 'no positive\nevidence', transform=ax.transAxes, ha='center', va='center', fontsize=7, color='white', bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
 
 # %% ../nbs/08_cam.ipynb #6f152e42
+_scales = dict(
+    item='The maps of a picture share one scale, so a dark map is a weak one; the number under each map is its strongest value.',
+    each='Each map has a scale of its own, so compare places by color, and strengths by the number under each map.')
+_read = {False: 'Bright: evidence for the class of the row.', True: 'Red: evidence for the first class, blue: for the second.'}
+
+def _strength(cam, signed):
+    "The strongest values of a map, in words"
+    top = f'{max(float(cam.max()), 0):.2g}'
+    return f'+{top}, -{max(-float(cam.min()), 0):.2g}' if signed else top
+
+def _color_bar(ax, signed):
+    "What the colors of the maps stand for"
+    ax.imshow(np.linspace(0, 1, 256)[None], cmap='RdBu_r' if signed else 'inferno', aspect='auto')
+    ticks = {0: 'second class', 127.5: '0', 255: 'first class'} if signed else {0: '0', 255: 'strongest'}
+    ax.set_yticks([])
+    ax.set_xticks(list(ticks), list(ticks.values()), fontsize=7)
+    ax.tick_params(length=2, pad=2)
+
+# %% ../nbs/08_cam.ipynb #5e8f0a31
+def _sheet(n_pictures, n_maps, ncols, imsize, title, captions, bars):
+    "A figure with axes for pictures, each above its maps, in rows of `ncols`, and below a color bar for each of `bars`, signed or not"
+    left,gap,head,foot = 0.4,0.1,0.42,0.22
+    ncols,step = min(ncols, n_pictures),head+imsize+n_maps*(imsize+foot)+gap
+    w = max(left+ncols*(imsize+gap), 3.6)
+    captions = [l for o in captions for l in textwrap.wrap(o, int(15*(w-0.2)))]
+    top = 0.3+step*-(-n_pictures//ncols)
+    h = top+0.5*len(bars)+0.16*len(captions)+0.1
+    fig = plt.figure(figsize=(w, h))
+    def place(x, y, width, height): return fig.add_axes((x/w, 1-(y+height)/h, width/w, height/h))
+    def column(i):
+        x,y = left+i%ncols*(imsize+gap),0.3+i//ncols*step+head
+        return [place(x, y+j*(imsize+foot)-(j>0)*(foot-0.06), imsize, imsize) for j in range(1+n_maps)]
+    axs = [column(i) for i in range(n_pictures)]
+    fig.text(0.5, 1-0.1/h, title, fontsize=9, ha='center', va='top')
+    for j,o in enumerate(bars): _color_bar(place(left, top+0.5*j+0.1, min(w-left-0.9, 3), 0.12), o)
+    fig.text(0.1/w, 0.08/h, '\n'.join(captions), fontsize=8, va='bottom', linespacing=1.3)
+    return fig,axs
+
 @patch
 def plot_cam(self:CifarInterpretation,
-    items, # `ScoredItems`, or indices into the scored set
+    items, # `ScoredItems`, or indices into the scored set: a list or a tensor
     targets=('predicted','actual'), # a row of maps for each: 'predicted', 'actual', the name of a class, or a pair (a, b) for the lead of a over b
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
-    imsize:float=1.1, # width of a picture, inches
+    layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
+    imsize:float=1.6, # width of a picture, inches
+    ncols:int=5, # pictures in a row
+    scale:str='item', # 'item': the maps of a picture share a scale; 'each': every map has its own
     **kwargs # passed on to `cam`: `smooth`, `force`
 ):
-    "Each item above its maps; the maps of one item share one scale, so a paler one is a weaker one"
+    "Each item above its maps, the strongest value under each, with a color bar and how to read it"
     rows = self.scored(getattr(items, 'idxs', items))
     targets = [targets] if isinstance(targets, str) else list(targets)
     if not targets: raise InputError('targets is empty: name at least one')
-    maps = [self.cam(rows, *(t if isinstance(t, tuple) else (t,)), method=method, layer=layer, **kwargs) for t in targets]
+    check_number('ncols', ncols, low=1, whole=True); check_number('imsize', imsize, above=0); one_of('scale', scale, _scales)
     signed,imgs = [isinstance(t, tuple) for t in targets],self._pictures(rows.idxs)
-    fig,axs = plt.subplots(1+len(maps), len(rows), figsize=(len(rows)*imsize+0.3, (1+len(maps))*(imsize+0.05)+0.6), squeeze=False)
-    for i,o in enumerate(rows):
-        axs[0,i].imshow(imgs[i], interpolation='nearest'); axs[0,i].axis('off')
-        axs[0,i].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
-        scale = max(float(m[i].abs().max() if s else m[i].clamp(min=0).max()) for m,s in zip(maps, signed))
-        for ax,m,s in zip(axs[1:,i], maps, signed): draw_map(ax, imgs[i], m[i], scale or None, s)
-    for ax,t in zip(axs[:,0], ['', *(f'{t[0]} over {t[1]}' if isinstance(t, tuple) else t for t in targets)]):
-        ax.text(-0.08, 0.5, t, transform=ax.transAxes, rotation=90, ha='right', va='center', fontsize=7)
-    fig.suptitle(f'{method} at {layer}', fontsize=9)
-    fig.tight_layout(pad=0.3, rect=(0, 0, 1, 1-0.22/fig.get_figheight()))
+    layer = _target_layer(self.learn.model, layer, self[rows.idxs[:1]][0].shape[-2:], kwargs.get('force', False))[0]
+    maps = [self.cam(rows, *(t if s else (t,)), method=method, layer=layer, **kwargs) for t,s in zip(targets, signed)]
+    kinds = sorted(set(signed))
+    fig,axs = _sheet(len(rows), len(maps), ncols, imsize, f'{method} at {layer}', [*(_read[o] for o in kinds), _scales[scale]], kinds)
+    for i,(o,col) in enumerate(zip(rows, axs)):
+        col[0].imshow(imgs[i], interpolation='nearest'); col[0].axis('off')
+        col[0].set_title(o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', fontsize=8, pad=3, parse_math=False)
+        tops = [float(m[i].abs().max() if s else m[i].clamp(min=0).max()) for m,s in zip(maps, signed)]
+        for ax,m,s,top in zip(col[1:], maps, signed, tops):
+            draw_map(ax, imgs[i], m[i], (max(tops) if scale=='item' else top) or None, s)
+            ax.text(0.5, -0.02, _strength(m[i], s), transform=ax.transAxes, ha='center', va='top', fontsize=7)
+        if i%ncols: continue
+        for ax,t,s in zip(col[1:], targets, signed):
+            ax.text(-0.05, 0.5, ' over '.join(t) if s else t, transform=ax.transAxes, rotation=90, ha='right', va='center', fontsize=8)
     return fig
 
 # %% ../nbs/08_cam.ipynb #da9792f2
@@ -265,16 +370,19 @@ def plot_stages(self:CifarInterpretation,
     item:int, # index into the scored set
     target:str='predicted', # 'predicted', 'actual' or the name of a class
     method:str=default_method, # name in `cam_methods`
-    imsize:float=1.4, # width of a picture, inches
+    imsize:float=1.5, # width of a picture, inches
 ):
-    "One item, and its map at each stage, each with its size"
+    "One item, and its map at each stage, each with its size and on its own scale"
     o = self.scored([item])[0]
-    img = self._pictures([item])[0]
-    sizes = {k: s for k,s in layer_sizes(self.learn.model, img.shape[0]).items() if '.' not in k}
-    fig,axs = plt.subplots(1, 1+len(sizes), figsize=((1+len(sizes))*imsize, imsize+0.45))
+    img,size = self._pictures([item])[0],self[[item]][0].shape[-2:]
+    sizes = layer_sizes(self.learn.model, size)
+    sizes = {k: s for k,s in sizes.items() if '.' not in k} or sizes
+    fig,axs = plt.subplots(1, 1+len(sizes), figsize=((1+len(sizes))*imsize, imsize+0.65))
     axs[0].imshow(img, interpolation='nearest'); axs[0].axis('off'); axs[0].set_title(f'{o.actual} as {o.predicted}', fontsize=8, parse_math=False)
     for ax,(nm,s) in zip(axs[1:], sizes.items()):
-        draw_map(ax, img, self.cam([item], target, method=method, layer=nm, force=True)[0])
+        cam = self.cam([item], target, method=method, layer=nm, force=True)[0]
+        draw_map(ax, img, cam)
         ax.set_title(f'{nm} ({s[1]}x{s[2]})'+(' too coarse' if min(s[1:])<5 else ''), fontsize=8)
+        ax.text(0.5, -0.02, _strength(cam, False), transform=ax.transAxes, ha='center', va='top', fontsize=7)
     fig.tight_layout(pad=0.3)
     return fig

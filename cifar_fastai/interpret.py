@@ -13,25 +13,56 @@ import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from sklearn import metrics as skm
 from .errors import InputError, _show, check_kind, check_number, one_of
 from .tables import md_table
-from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch
+from fastai.vision.all import ClassificationInterpretation, L, Learner, is_listy, noop, torch, get_model, nn
 from .data import Item, cifar_dls, pick_device
 from .learner import BatchProgress, as_it_was, cifar_learner, energy, load_network, pick_precision
+from .models import uncompiled
 from .diagnosis import accuracy_interval
 from .recipes import read_run, run_source
 
 # %% ../nbs/07_interpret.ipynb #10dce91b
+class _Features:
+    "Within, keep what goes into the `head` of a network, or into its last linear layer where the head takes maps or there is none"
+    def __init__(self, model):
+        self.model,self.got,self.seen = model,[],{}
+        model = getattr(get_model(model), '_orig_mod', get_model(model)) # out of the wrappers of several GPUs and `torch.compile`
+        self.parts = [(nm, o) for nm,o in (('head', getattr(model, 'head', None)), *(('linear', o) for o in model.modules())) if isinstance(o, nn.Linear if nm=='linear' else nn.Module)]
+
+    def __enter__(self):
+        self.hooks = [o.register_forward_pre_hook(lambda m,i,nm=nm: self.seen.update({nm: i[0]})) for nm,o in self.parts]
+        self.hooks.append(self.model.register_forward_hook(self.keep))
+        return self
+
+    def __exit__(self, *args):
+        for o in self.hooks: o.remove()
+
+    def keep(self, *args):
+        x = next((o for o in map(self.seen.get, ('head','linear')) if o is not None and o.ndim==2), self.seen.get('head'))
+        if x is not None: self.got.append((x if x.ndim==2 else x.flatten(2).mean(2)).detach().float().cpu())
+        self.seen.clear()
+
 def _one_pass(learn, dl):
     "Logits, targets, losses and the features before the head"
-    feats,head = [],getattr(learn.model, 'head', None)
-    hook = head.register_forward_pre_hook(lambda m,i: feats.append(i[0].detach().float().cpu())) if head is not None else None
-    try:
-        with as_it_was(learn.model), learn.no_bar(), learn.no_logging():
-            logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=BatchProgress(f'scoring {len(dl.dataset):,} images'))
-    finally:
-        if hook: hook.remove()
-    return logits.float(),targs,losses.float(),torch.cat(feats) if feats else None
+    with as_it_was(learn.model), uncompiled(), learn.no_bar(), learn.no_logging(), _Features(learn.model) as feats:
+        logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=BatchProgress(f'scoring {len(dl.dataset):,} images'))
+    return logits.float(),targs,losses.float(),torch.cat(feats.got) if feats.got else None
+
+_give = 'dl=learn.dls.test_dl(items, with_labels=True)'
+
+def _check_items(ds):
+    "Raise `InputError` where a data set is empty, as `load_learner` leaves it, or without labels"
+    if len(ds)==0: raise InputError(f'there are no items to interpret: give a loader that has some, such as {_give}')
+    if len(ds[0])<2: raise InputError(f'the items have no labels: give {_give}')
+
+def _check_classifier(logits, targs):
+    "Raise `InputError` unless there is a score for each class, and one class for an image"
+    if logits.ndim==2 and targs.ndim==1 and not targs.is_floating_point(): return
+    a,b = ('x'.join(map(str, o.shape)) for o in (logits, targs))
+    raise InputError(f'the network gives {a} for targets of {b}: only classifiers with one class for an image can be interpreted here')
 
 # %% ../nbs/07_interpret.ipynb #f0cac072
+def _take(items, idxs): return getattr(items, 'iloc', L(items))[idxs] # a data frame's rows too
+
 class CifarInterpretation(ClassificationInterpretation):
     "fastai's interpretation of a classifier, all of it from one inference pass"
     def __init__(self,
@@ -61,20 +92,24 @@ class CifarInterpretation(ClassificationInterpretation):
         own = dl is None
         if own:
             if ds_idx not in (0,1): raise InputError(f'ds_idx is {ds_idx!r}: 0 is the training items, 1 the validation items')
-            with as_it_was(learn.model): dl = learn.dls.test_dl((learn.dls.train_ds, learn.dls.valid_ds)[ds_idx].items, with_labels=True, bs=256, num_workers=0)
+            ds = (learn.dls.train_ds, learn.dls.valid_ds)[ds_idx]
+            _check_items(ds)
+            with as_it_was(learn.model): dl = learn.dls.test_dl(ds.items, with_labels=True, bs=256, num_workers=0)
         elif len(dl.dataset) and (dl.shuffle or dl.drop_last or getattr(dl.dataset, 'split_idx', 1)==0): # in the order of the items, all of them, without augmentation
             with as_it_was(learn.model): dl = learn.dls.test_dl(dl.items, with_labels=True, bs=256, num_workers=0)
-        if len(dl.dataset)==0: raise InputError('there are no items to interpret: give a loader that has some')
+        _check_items(dl.dataset)
         logits,targs,losses,feats = _one_pass(learn, dl)
+        _check_classifier(logits, targs)
         h = getattr(learn, 'history', None)
         if own and ds_idx==1 and h is not None and not h.energies: h.energies = [energy(logits)] # of a network that was loaded, not trained
         return cls(learn, dl, losses, act, logits, targs, feats)
 
     def __getitem__(self, idxs):
         "Inputs, probabilities, targets, decisions and losses at `idxs`; no inference"
+        idxs = getattr(idxs, 'idxs', idxs)
         if isinstance(idxs, torch.Tensor): idxs = idxs.tolist()
-        if not is_listy(idxs): idxs = [idxs]
-        with as_it_was(self.learn.model): xb = self.dl.new(self.learn.dls.test_dl(L(self.dl.items)[idxs], with_labels=True).dataset, bs=len(idxs), num_workers=0).one_batch()[0]
+        idxs = list(idxs) if hasattr(idxs, '__iter__') else [idxs]
+        with as_it_was(self.learn.model): xb = self.dl.new(self.learn.dls.test_dl(_take(self.dl.items, idxs), with_labels=True).dataset, bs=len(idxs), num_workers=0).one_batch()[0]
         return xb,self.probs[idxs],self.targs[idxs],self.decoded[idxs],self.losses[idxs]
 
 # %% ../nbs/07_interpret.ipynb #de39f916
@@ -83,10 +118,12 @@ from fastcore.basics import patch
 @patch
 def _pictures(self:CifarInterpretation, idxs):
     "Items as H x W x 3 arrays: the images themselves where they are at hand, else what the batch decodes to, whose rounding is fastai's"
-    items = L(self.dl.items)[list(idxs)]
+    idxs = list(idxs)
+    items = _take(self.dl.items, idxs)
     if all(isinstance(o, Item) for o in items): return [np.asarray(o.x) for o in items]
-    imgs = self.dl.decode((self[idxs][0], self.targs[idxs]))[0]
-    return [np.clip(np.asarray(o).transpose(1,2,0), 0, 1 if o.is_floating_point() else 255) for o in imgs]
+    imgs = self.dl.decode((self[idxs][0], self.targs[idxs]))[0].cpu()
+    top = 1 if imgs.is_floating_point() else 255
+    return [np.clip(np.asarray(o.expand(3, -1, -1) if len(o)==1 else o).transpose(1,2,0), 0, top) for o in imgs]
 
 @patch
 def confusion_matrix(self:CifarInterpretation): # classes x classes, rows are actual classes
@@ -196,11 +233,12 @@ def _pick(self:CifarInterpretation, mask, k, by, seed, what):
 
 @patch
 def scored(self:CifarInterpretation,
-    idxs, # indices into the scored set
+    idxs, # indices into the scored set: a list or a tensor; or a list of `Scored`
 ) -> ScoredItems:
     "The items at `idxs` with classes, probabilities and loss"
-    n = len(self.losses)
+    n,idxs = len(self.losses),idxs.tolist() if isinstance(idxs, (torch.Tensor,np.ndarray)) else idxs
     if isinstance(idxs, str) or not hasattr(idxs, '__iter__') or not len(idxs): raise InputError(f'items are {_show(idxs)}: give a list of indices, with at least one')
+    idxs = [getattr(o, 'idx', o) for o in idxs]
     for i in idxs: check_number('item', i, low=0, high=n-1, whole=True)
     return ScoredItems([Scored(int(i), self.vocab[self.targs[i]], self.vocab[self.decoded[i]], float(self.probs[i].max()), float(self.probs[i,self.targs[i]]), float(self.losses[i])) for i in idxs], self)
 
@@ -272,7 +310,7 @@ def label_errors(self:CifarInterpretation,
     "Items whose label network and neighbours doubt"
     check_number('k', k, low=1, whole=True); check_number('agree', agree, low=0, high=1)
     check_number('neighbours', neighbours, low=1, high=len(self.targs)-1, whole=True)
-    if self.features is None: raise InputError(f'the network is a {type(self.learn.model).__name__} without a `head`, so there are no features to find neighbours by')
+    if self.features is None: raise InputError(f'the network is a {type(self.learn.model).__name__} without a `head` or a linear layer, so there are no features to find neighbours by')
     x = self.features/self.features.norm(dim=1, keepdim=True).clamp(min=1e-12)
     wrong = torch.nonzero(self.decoded!=self.targs).flatten()
     cols = ['item','label','suggested','its probability','neighbours with it','loss']

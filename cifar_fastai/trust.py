@@ -17,10 +17,10 @@ from fastai.vision.all import torch
 from fastcore.basics import patch
 from .progress import progress
 from .shapes import shapes10_mask
-from .models import layer_sizes
+from .models import layer_path, uncompiled
 from .learner import as_it_was
 from .interpret import CifarInterpretation
-from .cam import cam_maps, cam_methods, find_layer, in_pixels
+from .cam import cam_maps, cam_methods, in_pixels
 
 # %% ../nbs/08_trust.ipynb #94ccd84a
 def marks(
@@ -40,8 +40,10 @@ def masks(self:CifarInterpretation,
 ) -> np.ndarray: # N x H x W, True on the object's visible pixels
     "The object masks of items of the sample data; raises `InputError` for data without masks"
     idxs = range(len(self.targs)) if items is None else self.scored(getattr(items, 'idxs', items)).idxs
-    src = self.learn.dls.source
-    if src.name!='shapes10': raise InputError(f'{src.name} has no masks of its objects: only the sample data shapes10 has')
+    src = getattr(self.learn.dls, 'source', None)
+    if getattr(src, 'name', None)!='shapes10':
+        raise InputError(f"{getattr(src, 'name', None) or 'this data'} has no masks of its objects, so nothing tells whether a map hits one: only the sample data shapes10 has; "
+                         'randomisation and road need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')
@@ -105,11 +107,12 @@ def randomisation(self:CifarInterpretation,
 ): # data frame, a row for each method, layer and part that was randomised last
     "Rank correlation of the maps with those of the network whose parts, from the head down, have new weights; the target class stays"
     check_number('limit', limit, low=0, high=1); methods,layers = _tried(methods, layers)
-    items,model = self._right(n, seed),copy.deepcopy(self.learn.model)
+    items,model = self._right(n, seed),copy.deepcopy(getattr(self.learn.model, '_orig_mod', self.learn.model))
     with as_it_was(self.learn.model): xb = self[items.idxs][0]
     get = lambda m, nm, layer: cam_maps(m, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
     combos = [(nm, layer) for layer in layers for nm in methods]
     was,rows = {o: get(model, *o) for o in progress(combos, 'maps of the trained network')},[]
+    tops = {layer: layer_path(layer, dict(model.named_modules())).split('.')[0] for layer in layers}
     parts = [k for k,o in model.named_children() if any(True for _ in o.parameters())][::-1]
     for i,part in progress(enumerate(parts), 'maps with new weights', len(parts)):
         with as_it_was(model):
@@ -119,7 +122,7 @@ def randomisation(self:CifarInterpretation,
         for nm,layer in combos:
             c = rank_correlation(was[nm,layer], get(model, nm, layer))
             ok = c[~np.isnan(c)]
-            above = i+1==parts.index(layer.split('.')[0]) # all that lies above the layer is new, and nothing else
+            above = i+1==parts.index(tops[layer]) # all that lies above the layer is new, and nothing else
             rows.append(dict(method=nm, layer=layer, part=part, images=len(c), correlation=ok.mean() if len(ok) else np.nan, se=ok.std(ddof=1)/np.sqrt(len(ok)) if len(ok)>1 else np.nan, flat=int(np.isnan(c).sum()),
                              verdict='' if not above and i<len(parts)-1 else 'no map' if not len(ok) else 'stays' if ok.mean()>=limit else 'changes'))
     return pd.DataFrame(rows)
@@ -165,8 +168,7 @@ def road(self:CifarInterpretation,
     with as_it_was(model): xb = self[items.idxs][0].as_subclass(torch.Tensor)
     ts,rows = [ClassifierOutputSoftmaxTarget(int(o)) for o in self.decoded[items.idxs]],[]
     for layer in layers:
-        find_layer(model, layer, xb.shape[-1]) # refuses one that is unknown or too coarse
-        h,w = layer_sizes(model, xb.shape[-1])[layer][1:]
+        h,w = cam_maps(model, xb[:1], [0], 'RandomCAM', layer).shape[1:]
         for nm in progress([*methods, 'random map'], f'ROAD at {layer}'):
             rng = np.random.default_rng(seed)
             maps = torch.from_numpy(rng.normal(size=(len(xb),h,w)).astype(np.float32)) if nm=='random map' else cam_maps(model, xb, self.decoded[items.idxs], nm, layer, signed=True, seed=seed)
@@ -180,10 +182,10 @@ def road(self:CifarInterpretation,
 
 def _road(model, xb, maps, targets, percentiles, rng, seed):
     "Change of the probability when the weakest, and when the strongest pixels are taken away"
-    big = in_pixels(maps, xb.shape[-1]).numpy()
+    big = in_pixels(maps, xb.shape[-2:]).numpy()
     span = np.ptp(big, axis=(1,2), keepdims=True)
     big = big+1e-6*np.where(span>0, span, 1)*rng.random(big.shape, dtype=np.float32) # no ties: a percentile must part the pixels
-    with as_it_was(model), torch.autocast(xb.device.type, enabled=False):
+    with as_it_was(model), uncompiled(), torch.autocast(xb.device.type, enabled=False):
         model.eval(); torch.manual_seed(seed)
         x = xb.to(next(model.parameters()).device, torch.float32)
         return [np.concatenate([m(list(percentiles))(x[i:i+64], big[i:i+64], targets[i:i+64], model) for i in range(0, len(x), 64)]) for m in (ROADLeastRelevantFirstAverage, ROADMostRelevantFirstAverage)]
