@@ -87,6 +87,7 @@ class _Hypers(dict):
 
 def _decays(pg): return any(p.ndim>1 for p in pg['params'])
 
+# %% ../nbs/05_learner.ipynb #94b618e6
 class TorchOpt(OptimWrapper):
     "A PyTorch optimizer for fastai that decays no norm and no bias, whatever the groups are"
     def __init__(self,
@@ -127,6 +128,7 @@ class TorchOpt(OptimWrapper):
             ps = iter(ps)
             for pg in self._parts(i): pg['params'] = [next(ps) for _ in pg['params']]
 
+# %% ../nbs/05_learner.ipynb #94b618e5
 def depth_groups(
     model:nn.Module, # any network
 ) -> L: # parameter groups: body and head
@@ -137,6 +139,7 @@ def depth_groups(
     head = L(p for p in model.parameters() if p in last)
     return L(g for g in (body, head) if g)
 
+# %% ../nbs/05_learner.ipynb #94b618e7
 opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov=True), dict(lr=0.1,  wd=5e-4)),
             adam =(partial(TorchOpt, opt=torch.optim.Adam),  dict(lr=1e-3, wd=0.)),
             adamw=(partial(TorchOpt, opt=torch.optim.AdamW), dict(lr=2e-3, wd=1e-2)),
@@ -230,33 +233,27 @@ class History(Callback):
         self.first,self.first_loss = len(self.lrs),len(getattr(getattr(self.learn, 'recorder', None), 'losses', ()))
         self.last_said = self.clock()
 
-    def before_validate(self):
-        self.counting = self.learn.dl is self.dls.valid # no other items, such as those of `predict` or `get_preds`
-        if self.counting: self.counts,self.energies = None,[]; self.sums.pop('valid', None)
-
-    def after_cancel_validate(self): self.sums.pop('valid', None) # as `Recorder` does
-
-    def after_batch(self):
-        if self.finding: return
-        if self.training:
-            h = self.opt.hypers[-1]
-            self.lrs.append(float(h['lr'])); self.momenta.append(float(h.get('mom', 0)))
-        if self.training or self.counting: self._count()
-        if self.shown and self.muted and not self.validating and not self._bar(): self._still_running()
-
-    def after_fit(self):
-        if not self.validating: self.end_fit()
-
-    def end_fit(self): # see `CifarLearner`: also after a fit that failed
-        if not self.muted: return
-        for cb in self.learn.cbs: # fastai's bar and `CSVLogger` end after this, and would put back the silence that they found
-            if 'old_logger' in vars(cb): cb.old_logger = self.old_logger
-        self.learn.logger,self.muted = self.old_logger,False
-
     by_class = property(lambda self: None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()])
     energy = property(lambda self: torch.cat(self.energies).cpu() if self.energies else None)
 
 # %% ../nbs/05_learner.ipynb #fa531405
+@patch
+def before_validate(self:History):
+    self.counting = self.learn.dl is self.dls.valid # no other items, such as those of `predict` or `get_preds`
+    if self.counting: self.counts,self.energies = None,[]; self.sums.pop('valid', None)
+
+@patch
+def after_cancel_validate(self:History): self.sums.pop('valid', None) # as `Recorder` does
+
+@patch
+def after_batch(self:History):
+    if self.finding: return
+    if self.training:
+        h = self.opt.hypers[-1]
+        self.lrs.append(float(h['lr'])); self.momenta.append(float(h.get('mom', 0)))
+    if self.training or self.counting: self._count()
+    if self.shown and self.muted and not self.validating and not self._bar(): self._still_running()
+
 @patch
 def _count(self:History):
     "Add a batch to the sums, of what `Recorder` sees too"
@@ -271,6 +268,7 @@ def _count(self:History):
         if self.counts is None: self.counts = torch.zeros(n_classes, 2, dtype=torch.long, device=y.device)
         self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
 
+# %% ../nbs/05_learner.ipynb #fa531406
 @patch
 def _sync(self:History):
     for s in self.sums.values(): s[0],s[1] = float(s[0]),int(s[1])
@@ -293,6 +291,19 @@ def after_epoch(self:History):
     self.rows.append(row)
     if self.shown: self._show(row)
 
+# %% ../nbs/05_learner.ipynb #fa531409
+@patch
+def after_fit(self:History):
+    if not self.validating: self.end_fit()
+
+@patch
+def end_fit(self:History): # see `CifarLearner`: also after a fit that failed
+    if not self.muted: return
+    for cb in self.learn.cbs: # fastai's bar and `CSVLogger` end after this, and would put back the silence that they found
+        if 'old_logger' in vars(cb): cb.old_logger = self.old_logger
+    self.learn.logger,self.muted = self.old_logger,False
+
+# %% ../nbs/05_learner.ipynb #fa531407
 @patch
 def _bar(self:History): return getattr(getattr(self.learn, 'progress', None), 'mbar', None)
 
@@ -308,6 +319,7 @@ def _show(self:History, row):
     for cells in [_head, _fmt(row)] if new else [_fmt(row)]:
         bar.write(bar.columns(cells) if console else cells, table=not console)
 
+# %% ../nbs/05_learner.ipynb #fa531408
 @patch
 def _still_running(self:History):
     "Say where the fit is, once in `every` seconds"
@@ -527,8 +539,7 @@ def cifar_learner(
     if wd is not None: kwargs['wd'] = check_number('wd', wd, low=0)
     amp = [] if precision=='fp32' else [DevicePrecision(precision)]
     kept = [*([KeepMemory()] if device.type=='cpu' else []), *([_PlainLayout()] if narrow else [])]
-    cbs = [History(), *kept, *amp, *L(cbs)]
-    learn = CifarLearner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=cbs, **kwargs)
+    learn = CifarLearner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
     learn.remove_cb(ProgressCallback)
     if IN_NOTEBOOK or sys.stdout.isatty(): learn.add_cb(Progress())
     return learn
@@ -1046,6 +1057,7 @@ def _differs(learn, s, changed_data_ok):
     if set(s['cbs'])!=cbs: yield f"a run with {', '.join(sorted(s['cbs'])) or 'no callback'} to go on with, and this one has {', '.join(sorted(cbs)) or 'none'}: give the same callbacks"
     if s['data']!=_fingerprint(learn.dls) and not changed_data_ok: yield 'a run on other data: give the same, or allow the change with changed_data_ok=True'
 
+# %% ../nbs/05_learner.ipynb #658090a4
 @contextmanager
 def going_on(
     learn:Learner, # built as it was for the run that was cut off
