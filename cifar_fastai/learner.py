@@ -29,7 +29,7 @@ from fastai.vision.all import (AMPMode, AvgSmoothLoss, Callback, CancelEpochExce
 from fastprogress.fastprogress import ConsoleMasterBar, ConsoleProgressBar
 from safetensors.torch import load, save
 from .sources import source_title
-from .models import ResNet, archs, n_params, check_model_kw
+from .models import ResNet, archs, n_params, check_model_kw, channels_last_is_safe
 from .tricks import Muon, _own, start_from
 try: import fcntl
 except ImportError: fcntl = None # Windows has none
@@ -463,10 +463,6 @@ class _CrossEntropy(CrossEntropyLossFlat):
     "fastai's, with a plain tensor for a loss: whatever is done with a `TensorBase` goes through Python"
     def __call__(self, inp, targ, **kwargs): return super().__call__(inp, targ, **kwargs).as_subclass(torch.Tensor)
 
-def _narrow(model, device):
-    "Kernels of fewer than 8 channels in channels-last write outside their memory on a CPU (PyTorch 2.15): the process would die"
-    return device.type=='cpu' and any(p.ndim==4 and len(p)<8 for p in model.parameters())
-
 def _with_options(opt, kw):
     "`opt` with the options `kw`, tried on a tensor"
     if not kw: return opt
@@ -525,7 +521,7 @@ def cifar_learner(
         items = _spread(dls.train_ds.items)
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
-    narrow = _narrow(model, device)
+    narrow = not channels_last_is_safe(model, device, getattr(getattr(dls, 'source', None), 'size', None))
     if channels_last and not narrow: model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['norms', 'archs', 'LayerOutput', 'BasicBlock', 'ResNet', 'resnet18', 'resnet34', 'check_model_kw', 'n_params',
            'uncompiled', 'layer_outputs', 'layer_sizes', 'layer_path', 'stage_shapes', 'conv_macs', 'Summary',
-           'summary']
+           'summary', 'channels_last_is_safe']
 
 # %% ../nbs/04_models.ipynb #b31066f0
 import inspect, math, re
@@ -257,3 +257,17 @@ def summary(
     finally:
         for m,t in training.items(): m.training = t
     return Summary(re.sub(r'\(Units\.(\w)\w*\)', lambda m: f'({m[1]})', text)) # torchinfo 1.8.0 prints an Enum here on Python 3.11+
+
+# %% ../nbs/04_models.ipynb #96bd0e4a
+def channels_last_is_safe(
+    model:nn.Module, # the network that is to be trained
+    device, # where: a `torch.device` or its name
+    size:int=None, # the larger side of its images, pixels; None: any
+) -> bool:
+    "Can `model` be trained in PyTorch's channels-last layout? On a CPU, some narrow convolutions end the process"
+    if torch.device(device).type!='cpu': return True
+    def narrow(m):
+        few = m.weight.shape[0]<8 # seen to fail in networks of 2 channels
+        strided = m.kernel_size==(1,1) and max(m.stride)>1 and m.weight.shape[1]<16 and (size is None or size>44)
+        return few or strided
+    return not any(narrow(m) for m in model.modules() if isinstance(m, nn.Conv2d))
