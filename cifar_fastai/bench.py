@@ -56,7 +56,7 @@ def _each_run(runs):
     "What goes with each name in `runs`, after a line that says which run it is, and how long this and the others will take"
     took = [] # of those that were trained here
     for i,(name,o) in enumerate(runs):
-        say(f"run {i+1} of {len(runs)}: {name}"+(f', {duration(np.mean(took)*(len(runs)-i))} left' if took else ''))
+        if len(runs)>1: say(f"run {i+1} of {len(runs)}: {name}"+(f', {duration(np.mean(took)*(len(runs)-i))} left' if took else ''))
         start = time.monotonic()
         yield o
         if time.monotonic()-start>1: took.append(time.monotonic()-start)

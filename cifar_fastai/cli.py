@@ -8,7 +8,9 @@ __all__ = ['benches', 'commands', 'cifar_train', 'cifar_lr_find', 'cifar_report'
 
 # %% ../nbs/10_cli.ipynb #82bbb91d
 import argparse, os, sys
+from contextlib import nullcontext
 from difflib import get_close_matches
+from textwrap import fill, wrap
 
 # %% ../nbs/10_cli.ipynb #baab1fe1
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         args,rest = self.parse_known_args(args, namespace)
         if not rest: return args
-        near = get_close_matches(rest[0].split('=')[0], self._option_string_actions, 1) if rest[0].startswith('--') else []
+        near = get_close_matches(rest[0].split('=')[0], self._option_string_actions, 1, 0.75) if rest[0].startswith('--') else []
         self.error(f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}")
 
 def _number_or(word):
@@ -100,7 +102,7 @@ def _group_of(flag): return next((k for k,v in _in_group.items() if flag[2:] in 
 
 def _parser(prog, description, skip=(), examples=()):
     "A parser with the options of a recipe, source and device, in groups, and those groups by name"
-    told = description+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
+    told = fill(description, 90)+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
     p = _Parser(prog, told, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {k: p.add_argument_group(k) for k in ('data','recipe','training','output')}
     data,recipe,training,_ = groups.values()
@@ -127,9 +129,9 @@ def _changes(args):
     return {k: dict(v) if kinds[k] is _options else v for k,v in vars(args).items() if k in kinds}
 
 def _loaded():
-    "Import what takes long, and say so"
+    "Import what takes long, and say so in a terminal"
     from cifar_fastai.progress import stage
-    with stage('loading PyTorch and fastai'): import cifar_fastai.recipes
+    with stage('loading PyTorch and fastai') if sys.stdout.isatty() or sys.stderr.isatty() else nullcontext(): import cifar_fastai.recipes
 
 def _recipe(args):
     "The `Recipe` of parsed options"
@@ -200,7 +202,6 @@ def _check_together(p, args):
 # %% ../nbs/10_cli.ipynb #2e314025
 def _recipe_list():
     "The recipes by name, for a terminal: two lines or more each, at most 100 columns wide"
-    from textwrap import wrap
     from cifar_fastai.recipes import recipes
     head = ['recipe','epochs','batch','optimizer, peak rate','schedule','policy']
     rate = lambda r: 'LR finder' if r.lr=='find' else f'{r.lr:g}'
@@ -327,8 +328,8 @@ def _bench_accuracy(argv):
 
 def _bench_effects(argv):
     p,groups = _parser('cifar-bench effects', 'Measure what each change to a base recipe does to the accuracy on held-out training images.', skip=('--seed',), examples=(
-        'cifar-bench effects --recipe plain --valid 0.1 --variants benchmarks/ablation.json', 'cifar-bench effects --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json --seeds 2',
-        'cifar-bench effects --recipe fast20 --epochs 10 --valid 0.1 --valid-every 10 --variants mine.json'))
+        'cifar-bench effects --recipe plain --valid 0.1 --variants benchmarks/ablation.json', 'cifar-bench effects --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json',
+        'cifar-bench effects --recipe fast20 --epochs 10 --valid 0.1 --variants mine.json'))
     training,output = groups['training'],groups['output']
     _compile_option(training)
     training.add_argument('--variants', required=True, metavar='FILE', help='JSON: name of each variant to the fields that differ')

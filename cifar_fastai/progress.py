@@ -29,13 +29,15 @@ def duration(
     return f'{seconds/60:.0f} min' if seconds<6000 else f'{seconds/3600:.1f} h'
 
 # %% ../nbs/00_progress.ipynb #091b1507
+_patience = 3. # seconds
+
 @contextmanager
 def stage(
     label:str, # what is done within, such as 'reading the images'
-    after:float=3., # seconds
+    after:float=None, # seconds; by default 3
 ):
     "Say what is being done if it takes longer than `after` seconds"
-    timer = threading.Timer(after, say, [f'{label} ...'])
+    timer = threading.Timer(_patience if after is None else after, say, [f'{label} ...'])
     timer.daemon = True
     timer.start()
     try: yield

@@ -18,6 +18,7 @@ from .files import read_json, write_json
 from .threads import torch_threads
 from .memory import keep_memory
 from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
+from .progress import progress
 from .shapes import shapes10
 from .sources import load_source
 from .batchwise import BatchPolicy
@@ -38,13 +39,12 @@ def in_turns(
 ) -> dict: # name to a list of counts a second, one for each round
     "Run all functions in turns, `rounds` times"
     check_number('rounds', rounds, low=1, whole=True)
-    for f in todo.values() if warm else (): f()
+    for k in progress(list(todo) if warm else [], 'warming up'): todo[k]()
     rates = {k: [] for k in todo}
-    for _ in range(rounds):
-        for k,f in todo.items():
-            start = time.perf_counter()
-            n = f()
-            rates[k].append(n/(time.perf_counter()-start))
+    for k in progress([*todo]*rounds, f'{rounds} rounds in turns'):
+        start = time.perf_counter()
+        n = todo[k]()
+        rates[k].append(n/(time.perf_counter()-start))
     return rates
 
 def ratio(

@@ -5,12 +5,15 @@ import offline
 offline.block() # before the package is imported
 import pytest
 from hypothesis import settings
+from cifar_fastai import progress
 from cifar_fastai.recipes import Recipe, train
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import load_source
 
 settings.register_profile('same', derandomize=True, deadline=None, database=None) # the same examples each time: a failure is found again
 settings.load_profile('same')
+
+progress._patience = 600. # so that a slow machine says no more than a fast one
 
 @pytest.fixture(autouse=True)
 def no_network():

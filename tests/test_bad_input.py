@@ -34,7 +34,7 @@ options = [('--bs 0', 'bs is 0'), ('--bs -4', 'bs is -4'), ('--bs 1000', 'only 2
     ('--precision fp16 --device cpu', "'fp16'"), ('--device cuda:77', "'cuda:77'"), ('--device gpu', "'gpu'"), ('--seed -1', 'seed is -1'), ('--workers -1', 'workers is -1'), ('--nonsense', '--nonsense'),
     ('--recipe plian', "did you mean 'plain'"), ('--recipe nowhere.json', 'nowhere.json'), ('--mixup -1', 'mixup is -1'), ('--mixup 1 --cutmix 1', 'use one of them'), ('--sizes 4', 'sizes is 4'), ('--sizes big', "'big'"),
     ('--early-stop 3', 'by the test images'), ('--alternate', 'alternate is on'), ('--ema 1', 'ema is 1'), ('--tta seven', "unknown test-time augmentation 'seven'"), ('--start wite', "did you mean 'whiten'"),
-    ('--sched-kw speed=3', "has 'speed'"), ('--sched-kw pct_start=2', 'pct_start is 2'), ('--sched-kw pct_start', "'pct_start'"), ('--sched none --sched-kw div=3', 'takes no options'), ('--model-kw depth=3', "'depth'"),
+    ('--sched-kw speed=3', "has 'speed'"), ('--sched-kw pct_start=2', 'pct_start is 2'), ('--sched-kw pct_start', "'pct_start'"), ('--sched none --sched-kw div=3', 'takes no options'), ('--model-kw depth=3', "no option 'depth'"), ('--model-kw wdth=8', "did you mean 'width'"), ('--epoch 3', 'did you mean --epochs?'), ('--n-valid 5', 'n_valid is 5'), ('--compile maybe', "'maybe'"),
     ('--model-kw width=0', 'width is 0'), ('--opt-kw speed=3', 'refuses'), ('--find-kw steps=3 --lr find', "has 'steps'"), ('--lr find --find-kw num_it=3', 'num_it is 3'), ('--policy crop99', 'crop takes 1 to 31 pixels'),
     ('--grad-clip 0', 'grad_clip is 0'), ('--l1 -1', 'l1 is -1'), ('--valid-every 0', 'valid_every is 0'), ('--checkpoint-every -1', 'checkpoint_every is -1'), ('--resume nowhere --epochs 3', '--resume'),
     ('--sched plateau --sched-kw monitor=valid_loss', 'by the test images'), ('--loader gpu', "unknown loader 'gpu'"), ('--loader device --workers 2', 'workers is 2')]
@@ -189,7 +189,7 @@ commands = [
     ('bench acuracy', "unknown bench 'acuracy': choose from accuracy, effects, ..."),
     ('bench accuracy --seeds 0 --source {data}', 'seeds is 0: it must be a whole number at least 1'),
     ('bench accuracy --seeds x', "argument --seeds: invalid int value: 'x' (see cifar-bench accuracy --help)"),
-    ('bench accuracy --seed 3', 'unrecognized arguments: --seed 3 (see cifar-bench accuracy --help)'),
+    ('bench accuracy --seed 3', 'unrecognized arguments: --seed 3; did you mean --seeds? (see cifar-bench accuracy --help)'),
     ('bench accuracy --recipe plian --source {data}', "unknown recipe 'plian': did you mean 'plain'? choose from R1, R2, ..."),
     ('bench accuracy --recipe {tmp}/list.json --source {data}', 'recipe ...list.json: this is a list: a recipe is fields by name'),
     ('bench accuracy --source nowhere', "nothing at 'nowhere': give a folder ..."),
