@@ -74,6 +74,7 @@ def _advice(f, valid):
     return (f"{valid} accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, "
             'which a run of any length does: whether more epochs would help, only a longer run shows')
 
+# %% ../nbs/06_diagnosis.ipynb #f10a7d01
 def diagnose(
     rows:list, # a dict per epoch, as `History.rows` and `read_history` give
     by_class:dict=None, # class name to (correct, images) of the last validation

@@ -37,6 +37,7 @@ _of = lambda c, n: f'{c:,} of {n:,}'
 _epochs = lambda n: f'{n} epoch' if n==1 else f'{n} epochs'
 _time = lambda s: f'{s:.1f} s' if s<10 else f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
+# %% ../nbs/09_report.ipynb #f10a7b06
 class RunFolder:
     "What a run left, finished or not; raises `InputError` for a folder of no run"
     def __init__(self,
