@@ -220,18 +220,22 @@ def _curves(run, figs):
     for ax,k,what,spec in zip(plot_history(run.rows, axs, valid), ('loss','acc'), ('Loss','Accuracy'), ('.3f','.1%')):
         ends = '; '.join(f'{nm} from {first[s]:{spec}} to {last[s]:{spec}}' for s,nm in ((f'train_{k}','training'), (f'valid_{k}',valid))
                          if s in first and s in last)
-        res.append(_chart(ax.figure, f'{what} over {_epochs(len(run.rows))}: {ends}', f'{what} of the training and of the {valid} images over the epochs'))
+        alt,caption = f'{what} over {_epochs(len(run.rows))}: {ends}',f'{what} of the training and of the {valid} images over the epochs'
+        res.append(_chart(ax.figure, alt, caption))
     if lr:=_drawn_before(run, figs, 'lr.png'):
-        alt = f'Learning rate over the steps of the run, {max(o["lr"] for o in run.rows):.3g} at the highest start of an epoch, and momentum against the axis on the right'
+        alt = (f'Learning rate over the steps of the run, {max(o["lr"] for o in run.rows):.3g} at the highest start of an epoch, '
+               'and momentum against the axis on the right')
         res.append(_chart(lr, alt, 'Learning rate (solid) and momentum (dashed) over the steps'))
     return Div(*res, cls='side')
 
 def _history_section(run, figs):
     if not run.rows: return _section('history', 'History', P('No epoch was finished, so there is no history.'))
-    cells = dict(lr='{:.6f}', train_loss='{:.4f}', train_acc='{:.2%}', valid_loss='{:.4f}', valid_acc='{:.2%}', correct='{}', seconds='{:,.1f}', img_per_s='{:,.0f}')
+    cells = dict(lr='{:.6f}', train_loss='{:.4f}', train_acc='{:.2%}', valid_loss='{:.4f}', valid_acc='{:.2%}', correct='{}',
+                 seconds='{:,.1f}', img_per_s='{:,.0f}')
     full = [{**r, 'correct': _of(r['valid_correct'], r['valid_n'])} if r.get('valid_n') else r for r in run.rows]
     rows = [[r['epoch'], *(s.format(r[k]) if k in r else '–' for k,s in cells.items())] for r in full]
-    head = ['epoch','rate at its start','training loss','training accuracy',f'{run.valid_name} loss',f'{run.valid_name} accuracy','correct','seconds','images/s']
+    head = ['epoch','rate at its start','training loss','training accuracy',
+            f'{run.valid_name} loss',f'{run.valid_name} accuracy','correct','seconds','images/s']
     return _section('history', 'History', _curves(run, figs), _table(head, rows, 'A row for each epoch', num=range(1,9)))
 
 def _diagnosis_section(run):
@@ -264,7 +268,8 @@ def _confusion_section(run, interp, figs):
 # %% ../nbs/09_report.ipynb #f10a7b03
 def _bar(p, lo, hi):
     "A share, and its interval over it"
-    return Div(Span(style=f'width:{100*p:.1f}%'), Span(style=f'left:{100*lo:.1f}%;width:{100*(hi-lo):.1f}%', cls='interval'), cls='bar', aria_hidden='true')
+    interval = Span(style=f'left:{100*lo:.1f}%;width:{100*(hi-lo):.1f}%', cls='interval')
+    return Div(Span(style=f'width:{100*p:.1f}%'), interval, cls='bar', aria_hidden='true')
 
 def _classes_section(interp):
     def row(r):
@@ -274,7 +279,8 @@ def _classes_section(interp):
     text = ("Lowest accuracy first. The interval (Wilson's, 95 %) is the range in which the accuracy on more such images may lie: "
             'two classes whose intervals overlap widely need not differ.')
     head = ['class','images','correct','accuracy','95 % interval','0 to 100 %','most often predicted as']
-    return _section('classes', 'Classes', P(text), _table(head, map(row, interp.per_class().to_dict('records')), 'Accuracy of each class', num=(1,2,3,4)))
+    rows = map(row, interp.per_class().to_dict('records'))
+    return _section('classes', 'Classes', P(text), _table(head, rows, 'Accuracy of each class', num=(1,2,3,4)))
 
 def _calibration_section(interp, figs):
     df,ece = interp.calibration()
@@ -282,8 +288,10 @@ def _calibration_section(interp, figs):
     figs.keep('calibration', fig)
     says,is_ = float(interp.probs.max(1)[0].mean()),interp.accuracy
     rows = [[f'{r.low:.1f} to {r.high:.1f}', f'{r.images:,}', _pct(r.confidence), _pct(r.accuracy)] for r in df.itertuples()]
-    text = (f'The network is {_pct(says)} sure on average and right in {_pct(is_)}: {"over" if says>is_ else "under"}-confident by {100*abs(says-is_):.2f} points. '
-            f'The expected calibration error, the mean distance of the points from the diagonal, each weighted by its images, is {_pct(ece)}.')
+    text = (f'The network is {_pct(says)} sure on average and right in {_pct(is_)}: '
+            f'{"over" if says>is_ else "under"}-confident by {100*abs(says-is_):.2f} points. '
+            'The expected calibration error, the mean distance of the points from the diagonal, each weighted by its images, '
+            f'is {_pct(ece)}.')
     chart = _chart(fig, f'Reliability diagram: accuracy against confidence in {len(rows)} bins, expected calibration error {_pct(ece)}',
                    'Accuracy over confidence; the size of a point is its number of images, its bar the 95 % interval')
     table = _table(['confidence','images','mean','accuracy'], rows, 'Bins of the diagram', num=(1,2,3))
@@ -329,14 +337,17 @@ def _draw_band(self:_Maps, ax, first, last):
     views,s = [(c,t) for c in self.combos for t in self.targets],self.imgs[0].shape[0]
     gap,under,several = max(1, s//16),s*3//16 if len(self.targets)>1 else s//16,len(self.targets)>1
     which = range(first, last)
-    rows = [[self.imgs[i] for i in which], *([self.imgs[i] if self.views[i,c,t] is None else self.views[i,c,t] for i in which] for c,t in views)]
+    seen = lambda i, c, t: self.imgs[i] if self.views[i,c,t] is None else self.views[i,c,t]
+    rows = [[self.imgs[i] for i in which], *([seen(i, c, t) for i in which] for c,t in views)]
     ax.imshow(_canvas(rows, gap, under, s), interpolation='nearest'); ax.axis('off')
     for k,i in enumerate(which):
         o,x = self.items[i],k*(s+gap)+s/2
         ax.text(x, -gap, o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}', ha='center', va='bottom', fontsize=8)
         for r,(c,t) in enumerate(views, 1):
             y = r*(s+under)
-            if self.views[i,c,t] is None: ax.text(x, y+s/2, 'no positive\nevidence', ha='center', va='center', fontsize=7, color='white', bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
+            if self.views[i,c,t] is None:
+                ax.text(x, y+s/2, 'no positive\nevidence', ha='center', va='center', fontsize=7, color='white',
+                        bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
             elif several: ax.text(x, y+s+under*0.4, _share(self.strength[i,c,t]), ha='center', va='center', fontsize=7)
     for r,((m,l),t) in enumerate(views, 1): ax.text(-gap, r*(s+under)+s/2, f'{m}\n{l}\n{t}', ha='right', va='center', fontsize=7)
 
@@ -400,16 +411,21 @@ def _looked(run, interp, n, methods, layers, figs):
     layers = {m: _stages(model, size, m) if layers is None else layers for m in methods}
     wrong = interp.misclassified(n) if (n_wrong:=int((interp.decoded!=interp.targs).sum())) else []
     right = interp.correct(-(-n//2), 'random') if (n_right:=len(interp.targs)-n_wrong) else []
-    how = f"{', '.join(f'{m} at {_and(layers[m])}' for m in methods)}. Bright is evidence for the class at the left of the row. Each map has its own scale"
-    strength = '; the number under it is its greatest value, as a share of the greater one of the two classes: a small share is weak evidence.'
+    used = ', '.join(f'{m} at {_and(layers[m])}' for m in methods)
+    how = f"{used}. Bright is evidence for the class at the left of the row. Each map has its own scale"
+    strength = ('; the number under it is its greatest value, as a share of the greater one of the two classes: '
+                'a small share is weak evidence.')
     drawn = any(layers.values())
+    coarse = P('No stage of this network has a map of at least 5x5 for images of this size, so there is none to show.')
     res = [_losses_section(run, interp, n, figs, [o.idx for o in wrong] if drawn else [])]
     for items,id,what,text,targets in (
-        (wrong, 'maps_mistakes', 'mistakes', f'The {len(wrong)} of {n_wrong:,} mistakes with the largest loss. {how}{strength}', ('predicted','actual')),
-        (right, 'maps_correct', 'correct answers', f'{len(right)} of {n_right:,} correct answers, drawn at random. {how}.', ('predicted',))):
+        (wrong, 'maps_mistakes', 'mistakes',
+         f'The {len(wrong)} of {n_wrong:,} mistakes with the largest loss. {how}{strength}', ('predicted','actual')),
+        (right, 'maps_correct', 'correct answers',
+         f'{len(right)} of {n_right:,} correct answers, drawn at random. {how}.', ('predicted',))):
         title = f'{what.capitalize()}, and where the network looked'
         if not items: res.append(_section(id, title, P(f'There are no {what} among the {run.valid_name} images.')))
-        elif not drawn: res.append(_section(id, title, P('No stage of this network has a map of at least 5x5 for images of this size, so there is none to show.')))
+        elif not drawn: res.append(_section(id, title, coarse))
         else: res.append(_maps_section(id, title, text, _Maps(interp, items, methods, layers, targets, scale='each'), figs))
     return res
 
