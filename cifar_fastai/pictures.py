@@ -15,15 +15,40 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, PngImagePlugin
 from sklearn.metrics import roc_auc_score
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .tables import _md_names
-from fastai.vision.all import L, Learner, Normalize, nn, torch
+from fastai.vision.all import L, Learner, PILImage, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
 from .sources import _endings, _names, _natural, fit_image, open_image
 from .data import pick_device
+from .models import layer_sizes
 from .learner import as_it_was, energy, load_network
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
 
 # %% ../nbs/08_pictures.ipynb #36e92163
+def _made_of(learn, item):
+    "What the transforms of a learner make of an item, without augmentation: 3 x H x W"
+    res = learn.dls.test_dl([item], num_workers=0).one_batch()[0][0].detach().float().cpu().as_subclass(torch.Tensor)
+    if res.ndim!=3 or len(res)!=3: raise InputError(f'the transforms of this learner make inputs of shape {tuple(res.shape)}: it must take images in color, 3 x height x width')
+    return res
+
+def _size_of(learn):
+    "Height and width of what a learner's transforms make"
+    h,w = _made_of(learn, PILImage.create(Image.new('RGB', (300,200)))).shape[1:]
+    if (h,w)==(200,300): # they do not resize
+        items = getattr(getattr(learn.dls, 'valid_ds', ()), 'items', ())
+        if not len(items): raise InputError('the transforms of this learner leave pictures at their size, and it has no images that show one: give size')
+        h,w = _made_of(learn, items[0]).shape[1:]
+    if h!=w: raise InputError(f'the network of this learner takes images of {w}x{h}: give size, for squares of that many pixels')
+    return h
+
+def _transforms_of(learn, size=None):
+    "Size, mean and standard deviation that a learner's transforms amount to: what they make of a black and of a white picture tells them"
+    size = _size_of(learn) if size is None else size
+    black,grey,white = (_made_of(learn, PILImage.create(Image.new('RGB', (size,size), (v,)*3)))[:,size//2,size//2] for v in (0,51,255))
+    if not torch.allclose(grey, black+(white-black)/5, atol=1e-3) or not (white>black).all(): raise InputError('the transforms of this learner change colors in another way than by mean and standard deviation: build a PictureClassifier from the model')
+    std = 1/(white-black)
+    return size,(-black*std).tolist(),std.tolist()
+
 class PictureClassifier:
     "A trained network that takes pictures of any size and mode"
     def __init__(self,
@@ -53,15 +78,14 @@ class PictureClassifier:
 
     @classmethod
     def from_learner(cls,
-        learn:Learner, # trained
+        learn:Learner, # a classifier of images in color, whatever made its loaders
+        size:int=None, # height and width that the network takes, pixels; by default what the learner's own transforms make
     ):
-        "The network of a learner, with the energies of its last validation"
+        "The network of a learner, with the energies of its last validation if it has them; raises `InputError` where its transforms do not say what it takes"
         check_kind('learn', learn, Learner, 'a Learner')
-        norm = next((o for o in learn.dls.after_batch.fs if isinstance(o, Normalize)), None)
-        if norm is None: raise InputError('the loaders of this learner do not normalise: build a PictureClassifier from the model, with mean and std')
+        size,mean,std = _transforms_of(learn, size)
         e = getattr(getattr(learn, 'history', None), 'energy', None)
-        stats = [o.detach().float().cpu().flatten().tolist() for o in (norm.mean, norm.std)]
-        return cls(learn.model, learn.dls.vocab, *stats, learn.dls.source.size, None if e is None else np.percentile(e.numpy(), range(101)))
+        return cls(learn.model, list(map(str, learn.dls.vocab)), mean, std, size, None if e is None else np.percentile(e.numpy(), range(101)))
 
     def __repr__(self): return f'PictureClassifier of {len(self.vocab)} classes ({", ".join(self.vocab)}), {self.size}x{self.size}'
     def _repr_markdown_(self):
@@ -123,12 +147,12 @@ def predictions(self:PictureClassifier,
 
 @patch
 def predict(self:PictureClassifier,
-    pictures, # paths, PIL images or arrays; or one of them
+    pictures, # paths, PIL images, arrays or tensors; or one of them
     k:int=3, # how many classes of each
     fit:str='crop', # name in `fits`
 ) -> list: # of `Prediction`
     "What pictures are taken for"
-    if isinstance(pictures, (str,bytes,Path,Image.Image)) or (isinstance(pictures, np.ndarray) and pictures.ndim<4): pictures = [pictures]
+    if isinstance(pictures, (str,bytes,Path,Image.Image)) or (isinstance(pictures, (np.ndarray,torch.Tensor)) and pictures.ndim<4): pictures = [pictures]
     if not hasattr(pictures, '__iter__') or not len(pictures): raise InputError(f'pictures are {_show(pictures)}: give a path, an image or an array, or a list of them')
     return self.predictions(self.logits(self.inputs([open_image(o) for o in pictures], fit)), k)
 
@@ -225,13 +249,18 @@ def _repr_png_(self:Explanation):
     return f.getvalue()
 
 # %% ../nbs/08_pictures.ipynb #fc1f82f4
+def _layer_for(model, size):
+    "The library's default where the network has it, else the last layer whose map is 5x5 or more"
+    sizes = layer_sizes(model, size)
+    return default_layer if default_layer in sizes else next((k for k,s in reversed(sizes.items()) if min(s[1:])>=5), default_layer)
+
 @patch
 def explain(self:PictureClassifier,
-    picture, # path, PIL image or array
+    picture, # path, PIL image, array or tensor
     target:str='predicted', # 'predicted' or the name of a class
     minus:str=None, # the same, to subtract: the map is signed
     method:str=default_method, # name in `cam_methods`
-    layer:str=default_layer, # module path, see `layer_sizes`
+    layer:str=None, # module path, see `layer_sizes`; by default the library's, or the network's last of 5x5 or more
     k:int=3, # how many classes to tell
     fit:str='crop', # name in `fits`
     smooth:float=None, # as for `in_pixels`
@@ -239,7 +268,7 @@ def explain(self:PictureClassifier,
 ) -> Explanation:
     "What a picture is taken for, and what spoke for it; raises `InputError` for an unreadable picture, an unknown class, method or layer"
     for o in filter(None, (target, minus)): one_of('target class', o, ['predicted',*self.vocab])
-    img = open_image(picture)
+    img,layer = open_image(picture),layer or _layer_for(self.model, self.size)
     xb = self.inputs([img], fit)
     out = self.logits(xb)
     name = lambda o: self.vocab[int(out.argmax())] if o=='predicted' else o
@@ -249,7 +278,7 @@ def explain(self:PictureClassifier,
     return Explanation(img, seen_box(img.size, fit), self.predictions(out, k)[0], in_pixels(cam, self.size, smooth)[0], t, m, f'{method} at {layer}')
 
 def explain(
-    picture, # path, PIL image or array
+    picture, # path, PIL image, array or tensor
     network, # a run folder, a `Learner`, or a `PictureClassifier`
     **kwargs # passed on to `PictureClassifier.explain`
 ) -> Explanation:
