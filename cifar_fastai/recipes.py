@@ -24,6 +24,7 @@ from .augment import make_policy
 from .data import cifar_dls, pick_device, source_stats
 from .models import archs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
+from .ood import known_features, save_features
 from .learner import (_suggest, _with_options, Checkpoint, FiniteLoss, RunError, RunLog, cifar_learner, environment, find_lr, going_on, opts, pick_precision, plain_words, plot_history, plot_lr, read_history,
     run_lock, same_each_time, save_network, schedules, stoppable, writing_to)
 from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
@@ -273,6 +274,7 @@ def finish_run(
     if 'valid_acc' in final and (hist.by_class is None or sum(n for _,n in hist.by_class)!=final['valid_n']): # cut off after the last epoch, or while it was validated
         with learn.no_bar(), learn.no_logging(): learn.validate()
     save_network(learn.model, path, learn.dls.vocab, source_stats(src), src.size, hist.energy if 'valid_acc' in final else None)
+    if 'valid_acc' in final: save_features(known_features(learn), path, read_json(path/'model.json')['weights_sha256'])
     by_class = dict(zip(learn.dls.vocab, hist.by_class)) if 'valid_acc' in final and hist.by_class else None
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
     if by_class: res['by_class'] = by_class
