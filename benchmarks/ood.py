@@ -57,7 +57,8 @@ def full_precision(run):
     out,meta = Path(tempfile.mkdtemp()),read_json(run/'model.json')
     meta.pop('weights_sha256', None)
     write_json(out/'model.json', meta)
-    save_file({k: o.float() if o.is_floating_point() else o for k,o in load_file(run/'model-half.safetensors').items()}, out/'model.safetensors')
+    half = load_file(run/'model-half.safetensors')
+    save_file({k: o.float() if o.is_floating_point() else o for k,o in half.items()}, out/'model.safetensors')
     return out
 
 def measure(run, source, n):
@@ -79,23 +80,26 @@ def measure(run, source, n):
         for score,s in ask(xs).items():
             at = float(np.quantile(a[score].double(), 0.95))
             y = np.r_[np.zeros(len(b[score])), np.ones(len(s))]
-            rows.append(dict(pictures=kind, score=score, auroc=round(roc_auc_score(y, np.r_[b[score], s]), 4), marked=round(float((s>at).float().mean()), 3),
-                             false_alarms=round(float((b[score]>at).float().mean()), 3)))
+            auroc,share = roc_auc_score(y, np.r_[b[score], s]),lambda o: round(float((o>at).float().mean()), 3)
+            rows.append(dict(pictures=kind, score=score, auroc=round(auroc, 4), marked=share(s), false_alarms=share(b[score])))
     mb = sum(o.numel()*2 for o in known.features.values())/1e6
-    return dict(run=config['recipe']['name'], source=src.name, fingerprint=src.fingerprint, features=len(known.features['content']), megabytes=round(mb, 2),
-                known=len(b['energy']), pictures=n, rows=rows)
+    return dict(run=Path(run).name, recipe=config['recipe'], source=src.name, fingerprint=src.fingerprint,
+                features=len(known.features['content']), megabytes=round(mb, 2), known=len(b['energy']), pictures=n, rows=rows)
 
 def table(rec):
     scores = list(dict.fromkeys(o['score'] for o in rec['rows']))
     cell = {(o['pictures'],o['score']): f"{o['auroc']:.3f}, {100*o['marked']:.0f} %" for o in rec['rows']}
-    return md_table(['pictures',*scores], [[k,*(cell[k,s] for s in scores)] for k in dict.fromkeys(o['pictures'] for o in rec['rows'])], 'l'+'r'*len(scores))
+    kinds = dict.fromkeys(o['pictures'] for o in rec['rows'])
+    return md_table(['pictures',*scores], [[k,*(cell[k,s] for s in scores)] for k in kinds], 'l'+'r'*len(scores))
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('run'); p.add_argument('--source'); p.add_argument('--out', default='results/ood.json'); p.add_argument('-n', type=int, default=300)
+    p.add_argument('run'); p.add_argument('--source'); p.add_argument('-n', type=int, default=300)
+    p.add_argument('--out', default='results/ood.json')
     args = p.parse_args()
     rec = measure(args.run, args.source, args.n)
-    rec['command'] = f"python benchmarks/ood.py {Path(args.run).name}"+(f" --source {args.source if not Path(args.source).exists() else 'cifar10'}" if args.source else '')
+    of = f' --source {rec["source"]}' if args.source else ''
+    rec['command'] = f'python benchmarks/ood.py {Path(args.run).name}{of}'
     old = read_json(args.out)['runs'] if Path(args.out).exists() else []
     write_json(args.out, dict(runs=[*(o for o in old if (o['run'],o['source'])!=(rec['run'],rec['source'])), rec], **environment()))
     print(table(rec))

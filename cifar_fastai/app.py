@@ -16,7 +16,7 @@ from fastcore.xml import B, Div, H1, P, to_xml
 from .errors import InputError, check_kind, check_number, from_extra, one_of
 from .models import layer_sizes
 from .learner import _spread
-from .interpret import CifarInterpretation, ScoredItems, run_learner
+from .interpret import CifarInterpretation, run_learner
 from .cam import _no_class, cam_methods, default_layer, default_method, is_empty, slow_methods
 from .pictures import Explanation, PictureClassifier, _say_empty, fits, is_unusual, placed, seen_box
 from .report import RunFolder, _Maps, _bytes
@@ -103,12 +103,13 @@ def wrong(self:RunViewer,
     by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
     actual:str=None, # only those of this class; None or '' for all
     predicted:str=None, # only those predicted as this class; None or '' for all
-) -> ScoredItems: # or an empty list
+) -> list: # of `Scored`
     "All misclassified images, or those of a class"
     for o in filter(None, (actual, predicted)): one_of('class', o, self.clf.vocab)
     one_of('order', by, [o for _,o in _orders])
     n = int((self.scored().decoded!=self.scored().targs).sum())
-    return [o for o in (self.interp.misclassified(n, by) if n else []) if actual in (None,'',o.actual) and predicted in (None,'',o.predicted)]
+    every = self.interp.misclassified(n, by) if n else []
+    return [o for o in every if (actual or o.actual)==o.actual and (predicted or o.predicted)==o.predicted]
 
 @patch
 def mistakes(self:RunViewer,
@@ -197,11 +198,13 @@ def _gallery(view, by, actual='', predicted='', page=1):
     except InputError as err: return _note(P(str(err)), warn=True),[],1,1
     n = len(interp.losses)
     which = f'{n:,} test images' if n==of else f'{n:,} of the {of:,} test images, spread evenly over them'
-    what = ' '.join(['mistakes', *([f'of class {actual}'] if actual else []), *([f'predicted as {predicted}'] if predicted else []), f'among {which}'])
+    of_class,seen_as = (f' of class {actual}' if actual else ''),(f' predicted as {predicted}' if predicted else '')
+    what = f'mistakes{of_class}{seen_as} among {which}'
     if not found: return _note(P(f'There are no {what}.')),[],1,1
     first = (page-1)*_per_page+1
-    tells = f'{first} to {first+len(shown)-1} of the {len(found):,} {what}. Each is shown with the evidence for the predicted and for the actual class, {default_method} at {view.layer}: the two share a scale, so a paler map is weaker evidence. Choose one to look into it.'
-    return _note(P(tells)),[(strip, f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %') for o,_,strip in shown],page,pages
+    tells = f'{first} to {first+len(shown)-1} of the {len(found):,} {what}.'
+    maps = f'Each is shown with the evidence for the predicted and for the actual class, {default_method} at {view.layer}: the two share a scale, so a paler map is weaker evidence.'
+    return _note(P(f'{tells} {maps} Choose one to look into it.')),[(strip, f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %') for o,_,strip in shown],page,pages
 
 def _head(view):
     "Title and head of the page"
@@ -282,10 +285,13 @@ def _mistake_widgets(gr, view):
         w['by'] = gr.Radio(_orders, value='loss', label='Which first', elem_id='by', min_width=260)
         w['actual'] = gr.Dropdown(classes, value='', label='Actual class', elem_id='actual', min_width=160)
         w['predicted'] = gr.Dropdown(classes, value='', label='Predicted as', elem_id='predicted', min_width=160)
-    w['told'] = gr.HTML(elem_id='told', value=_note(P(f'The first look takes a pass over {min(view.n_images, len(view._items())):,} test images.')))
-    w['mistakes'] = gr.Gallery(label='Misclassified', columns=3, height='auto', allow_preview=False, object_fit='contain', format='png', interactive=False, buttons=[], elem_id='mistakes')
+    n = min(view.n_images, len(view._items()))
+    w['told'] = gr.HTML(elem_id='told', value=_note(P(f'The first look takes a pass over {n:,} test images.')))
+    w['mistakes'] = gr.Gallery(label='Misclassified', columns=3, height='auto', allow_preview=False, object_fit='contain',
+                               format='png', interactive=False, buttons=[], elem_id='mistakes')
     with gr.Row():
-        w['previous'],w['next'] = (gr.Button(o, interactive=False, elem_id=o.split()[0].lower(), min_width=120) for o in ('Previous page','Next page'))
+        w['previous'] = gr.Button('Previous page', interactive=False, elem_id='previous', min_width=120)
+        w['next'] = gr.Button('Next page', interactive=False, elem_id='next', min_width=120)
     w['page'] = gr.State(1)
     return w
 
@@ -356,7 +362,8 @@ _css = '''
 '''
 
 _js = """() => { // plain words where gradio's own are not
-  const plain = s => s.replace(/^Invalid file types?: (.*)\\. Only .* allowed\\.$/, '$1 is not a picture: choose a PNG, JPEG, WebP or GIF file.')
+  const plain = s => s
+    .replace(/^Invalid file types?: (.*)\\. Only .* allowed\\.$/, '$1 is not a picture: choose a PNG, JPEG, WebP or GIF file.')
     .replace(/^File\\(s\\) exceed the maximum allowed size of ([\\d.]+?)(?:\\.0)? ([KMG])b: "(.*)"$/, '$3 is larger than $1 $2B, the limit of this page.')
   const rewrite = o => { const s = plain(o.textContent.trim()); if (s!==o.textContent.trim()) o.textContent = s }
   const all = () => document.querySelectorAll('[data-testid=toast-text]').forEach(rewrite)
@@ -385,7 +392,8 @@ def _check_address(host, port):
 def _check_root(root_path):
     "Where a proxy shows the page, as gradio takes it: no slash at the end, '' for nowhere"
     check_kind('root_path', root_path, str, "a path such as '/cifar', or an address")
-    if root_path and not root_path.startswith(('/','http://','https://')): raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
+    if root_path and not root_path.startswith(('/','http://','https://')):
+        raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
     return root_path.rstrip('/')
 
 

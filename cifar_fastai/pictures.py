@@ -29,7 +29,8 @@ from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, i
 def _made_of(learn, item):
     "What the transforms of a learner make of an item, without augmentation: 3 x H x W"
     res = learn.dls.test_dl([item], num_workers=0).one_batch()[0][0].detach().float().cpu().as_subclass(torch.Tensor)
-    if res.ndim!=3 or len(res)!=3: raise InputError(f'the transforms of this learner make inputs of shape {tuple(res.shape)}: it must take images in color, 3 x height x width')
+    if res.ndim!=3 or len(res)!=3:
+        raise InputError(f'this learner makes inputs of shape {tuple(res.shape)}: it must take images in color, 3 x height x width')
     return res
 
 def _size_of(learn):
@@ -37,7 +38,7 @@ def _size_of(learn):
     h,w = _made_of(learn, PILImage.create(Image.new('RGB', (300,200)))).shape[1:]
     if (h,w)==(200,300): # they do not resize
         items = getattr(getattr(learn.dls, 'valid_ds', ()), 'items', ())
-        if not len(items): raise InputError('the transforms of this learner leave pictures at their size, and it has no images that show one: give size')
+        if not len(items): raise InputError('this learner leaves pictures at their size, and has no images that show one: give size')
         h,w = _made_of(learn, items[0]).shape[1:]
     if h!=w: raise InputError(f'the network of this learner takes images of {w}x{h}: give size, for squares of that many pixels')
     return h
@@ -45,8 +46,9 @@ def _size_of(learn):
 def _transforms_of(learn, size=None):
     "Size, mean and standard deviation that a learner's transforms amount to: what they make of a black and of a white picture tells them"
     size = _size_of(learn) if size is None else size
-    black,grey,white = (_made_of(learn, PILImage.create(Image.new('RGB', (size,size), (v,)*3)))[:,size//2,size//2] for v in (0,51,255))
-    if not torch.allclose(grey, black+(white-black)/5, atol=1e-3) or not (white>black).all(): raise InputError('the transforms of this learner change colors in another way than by mean and standard deviation: build a PictureClassifier from the model')
+    black,gray,white = (_made_of(learn, PILImage.create(Image.new('RGB', (size,size), (v,)*3)))[:,size//2,size//2] for v in (0,51,255))
+    if not torch.allclose(gray, black+(white-black)/5, atol=1e-3) or not (white>black).all():
+        raise InputError('this learner changes colors in another way than by mean and standard deviation: build a PictureClassifier from the model')
     std = 1/(white-black)
     return size,(-black*std).tolist(),std.tolist()
 

@@ -157,7 +157,7 @@ def test_a_thumbnail_that_is_none(page, index):
 
 def test_mistakes(page, view):
     m = page.ask('by', 'input', ['loss','','',None])['output']['data']
-    assert f'{len(view.mistakes())} of the' in m[0] and [o['caption'] for o in m[1]]==[f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %' for o,*_ in view.mistakes()]
+    assert f'{len(view.mistakes())} of the' in m[0] and [o['caption'] for o in m[1]['value']]==[f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %' for o,*_ in view.mistakes()]
     img,note,target,minus,tabs = page.ask('mistakes', 'select', ['loss','','',None], event_data=dict(index=1, value=None))['output']['data'][:5]
     o,pic,_ = view.mistakes()[1]
     assert f'<b>{o.actual}</b>' in note and (target,minus,tabs['selected'])==('predicted','','picture')
