@@ -14,6 +14,7 @@ from cifar_fastai.data import *
 from cifar_fastai.models import *
 from cifar_fastai.tricks import *
 from cifar_fastai.learner import *
+from cifar_fastai.ood import *
 from cifar_fastai.distributed import *
 from cifar_fastai.diagnosis import *
 from cifar_fastai.recipes import *

@@ -13,15 +13,17 @@ import numpy as np
 from PIL import Image
 from fastcore.basics import patch
 from fastcore.xml import B, Div, H1, P, to_xml
-from .errors import InputError, check_kind, check_number, from_extra
+from .errors import InputError, check_kind, check_number, from_extra, one_of
 from .models import layer_sizes
 from .learner import _spread
 from .interpret import CifarInterpretation, run_learner
 from .cam import _no_class, cam_methods, default_layer, default_method, is_empty, slow_methods
-from .pictures import Explanation, PictureClassifier, _say_empty, fits, seen_box, unusual_from
+from .pictures import Explanation, PictureClassifier, _say_empty, fits, is_unusual, placed, seen_box
 from .report import RunFolder, _Maps, _bytes
 
 # %% ../nbs/09_app.ipynb #b6eea8af
+_orders = [('largest loss','loss'), ('surest','confidence'), ('at random','random')]
+
 class RunViewer:
     "What a page asks of a run: explanations of pictures, test images to try, mistakes with their maps"
     def __init__(self,
@@ -92,20 +94,43 @@ def _strip(imgs, side=128):
         res.paste(tile, (i*(s+s//16), 0))
     return res
 
+
+# %% ../nbs/09_app.ipynb #3f1c9e02
+_most_drawn = 240 # mistakes whose pictures are kept
+
+@patch
+def wrong(self:RunViewer,
+    by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
+    actual:str=None, # only those of this class; None or '' for all
+    predicted:str=None, # only those predicted as this class; None or '' for all
+) -> list: # of `Scored`
+    "All misclassified images, or those of a class"
+    for o in filter(None, (actual, predicted)): one_of('class', o, self.clf.vocab)
+    one_of('order', by, [o for _,o in _orders])
+    n = int((self.scored().decoded!=self.scored().targs).sum())
+    every = self.interp.misclassified(n, by) if n else []
+    return [o for o in every if (actual or o.actual)==o.actual and (predicted or o.predicted)==o.predicted]
+
 @patch
 def mistakes(self:RunViewer,
     by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
-    n:int=24, # how many, at most
+    n:int=24, # how many on a page
+    actual:str=None, # only those of this class; None or '' for all
+    predicted:str=None, # only those predicted as this class; None or '' for all
+    page:int=1, # which page of them
 ) -> list: # of (`Scored`, PIL image, the picture beside its maps for the predicted and for the actual class, on one scale)
-    "Misclassified images with their maps; empty where there is no mistake"
+    "A page of misclassified images with their maps; empty where there are none"
     with self.lock:
-        interp = self.scored()
-        wrong = int((interp.decoded!=interp.targs).sum())
-        if wrong and (by,n) not in self.drawn:
-            items = interp.misclassified(n, by)
-            maps = _Maps(interp, items, [default_method], [self.layer], ('predicted','actual'))
-            self.drawn[by,n] = [(o, Image.fromarray(_bytes(img)), _strip([img, *(maps.views[i,c,t] for c in maps.combos for t in maps.targets)])) for i,(o,img) in enumerate(zip(items, maps.imgs))]
-        return self.drawn[by,n] if wrong else []
+        items = self.wrong(by, actual, predicted)[(page-1)*n:page*n]
+        fresh = [o for o in items if o.idx not in self.drawn]
+        if fresh:
+            maps = _Maps(self.interp, self.interp.scored([o.idx for o in fresh]), [default_method], [self.layer], ('predicted','actual'))
+            for i,(o,img) in enumerate(zip(fresh, maps.imgs)):
+                views = [maps.views[i,c,t] for c in maps.combos for t in maps.targets]
+                self.drawn[o.idx] = Image.fromarray(_bytes(img)),_strip([img, *views])
+        res = [(o, *self.drawn[o.idx]) for o in items]
+        for i in list(self.drawn)[:-_most_drawn]: del self.drawn[i] # the oldest
+        return res
 
 # %% ../nbs/09_app.ipynb #c353d504
 def _for_page(e, small=384, large=768):
@@ -119,19 +144,24 @@ def _for_page(e, small=384, large=768):
 
 def _note(*parts, warn=False): return to_xml(Div(*parts, cls='note warn' if warn else 'note', role='status'), indent=False)
 
+def _mark(p):
+    "What to say of a picture that is probably none of the classes, and of any other where there is something to compare with"
+    tells = placed(p)
+    if not tells: return []
+    if not is_unusual(p): return [P(f'{tells[0].upper()}{tells[1:]}.')]
+    return [P(B('Probably none of these classes: '), f'{tells}. One in twenty test images gets this mark too.')]
+
 def _said(e):
     "What a reader should know of a prediction and of its map"
-    u,res = e.prediction.unusual,[]
-    if u is not None: res.append(P('Less evidence than ', B(f'{100*u:.0f} %'), ' of the test images had'+(': unusual. The network may never have learnt such a picture, and names one of its classes all the same.' if u>unusual_from else '.')))
+    res = _mark(e.prediction)
     if is_empty(e.cam, e.minus is not None): tells = f'The map is empty: at this layer nothing spoke for {e.target}.'
     elif e.minus: tells = f'Red spoke for {e.target}, blue for {e.minus}.'
     elif e.how.split(' at ')[0] in _no_class: tells = 'Bright is what stood out; this method does not ask for a class.'
     else: tells = f'Bright is what spoke for {e.target}.'
-    return _note(*res, P(f'{tells} {e.how}.'))
+    return _note(*res, P(f'{tells} {e.how}.'), warn=is_unusual(e.prediction))
 
 # %% ../nbs/09_app.ipynb #e5602655
 _drawn = ('RandomCAM',)
-_orders = [('largest loss','loss'), ('surest','confidence'), ('at random','random')]
 
 def _choices(view):
     "What can be chosen, as (label, value)"
@@ -141,25 +171,40 @@ def _choices(view):
     return dict(method=[(label(o), o) for o in methods], layer=[(f'{k} ({h}x{w})', k) for k,(h,w) in view.layers.items()], target=classes, minus=[('nothing',''), *classes], fit=[(f'{k}: {v}', k) for k,v in fits.items()])
 
 # %% ../nbs/09_app.ipynb #b2681963
+def _classes(p):
+    "The likeliest classes as the page's label takes them, under the first or under 'probably none of these'"
+    shares = [dict(label=c, confidence=q) for c,q in p.top]
+    return dict(label='probably none of these' if is_unusual(p) else p.top[0][0], confidences=shares)
+
 def _answer(view, picture, target, minus, method, layer, fit, alpha):
     "What the page shows of a picture: its explanation, classes, map, note"
     if not picture: return None,None,None,''
     try:
         e = _for_page(view.explain(Path(picture).read_bytes(), target, minus, method, layer, fit))
-        return e,dict(e.prediction.top),e.overlay(alpha),_said(e)
+        return e,_classes(e.prediction),e.overlay(alpha),_said(e)
     except InputError as err: msg = str(err)
     except FileNotFoundError: msg = 'this picture was uploaded long ago and is gone from the server: upload it again'
     return None,None,None,_note(P(msg), warn=True)
 
-def _gallery(view, by):
-    "What the page shows of the mistakes: a note, and (strip, caption) of each"
-    try: found,interp,of = view.mistakes(by),view.scored(),len(view._items())
-    except InputError as err: return _note(P(str(err)), warn=True),[]
-    n,wrong = len(interp.losses),int((interp.decoded!=interp.targs).sum())
+_per_page = 24
+
+def _gallery(view, by, actual='', predicted='', page=1):
+    "What the page shows of the mistakes: a note, (strip, caption) of each, the page, how many pages there are"
+    try:
+        found,interp,of = view.wrong(by, actual, predicted),view.scored(),len(view._items())
+        pages = max(1, -(-len(found)//_per_page))
+        page = min(max(1, page or 1), pages)
+        shown = view.mistakes(by, _per_page, actual, predicted, page)
+    except InputError as err: return _note(P(str(err)), warn=True),[],1,1
+    n = len(interp.losses)
     which = f'{n:,} test images' if n==of else f'{n:,} of the {of:,} test images, spread evenly over them'
-    if not found: return _note(P(f'There are no mistakes among {which}.')),[]
-    tells = f'{len(found)} of the {wrong:,} mistakes among {which}. Each is shown with what spoke for the predicted and what spoke for the actual class, {default_method} at {view.layer}: the two share a scale, so a paler map is weaker evidence. Choose one to look into it.'
-    return _note(P(tells)),[(strip, f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %') for o,_,strip in found]
+    of_class,seen_as = (f' of class {actual}' if actual else ''),(f' predicted as {predicted}' if predicted else '')
+    what = f'mistakes{of_class}{seen_as} among {which}'
+    if not found: return _note(P(f'There are no {what}.')),[],1,1
+    first = (page-1)*_per_page+1
+    tells = f'{first} to {first+len(shown)-1} of the {len(found):,} {what}.'
+    maps = f'Each is shown with the evidence for the predicted and for the actual class, {default_method} at {view.layer}: the two share a scale, so a paler map is weaker evidence.'
+    return _note(P(f'{tells} {maps} Choose one to look into it.')),[(strip, f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %') for o,_,strip in shown],page,pages
 
 def _head(view):
     "Title and head of the page"
@@ -188,6 +233,12 @@ def _picture_input(gr, **kwargs):
     res.preprocess = lambda payload: payload and payload.path
     return res
 
+def _label_output(gr, **kwargs):
+    "The likeliest classes, under a headline that need not be the first of them"
+    res = gr.Label(**kwargs)
+    res.postprocess = lambda value: value or {}
+    return res
+
 def _fetch_nothing(gr, block):
     "Have `block` refuse an address: gradio would download it, whatever the block is for"
     move = block.async_move_resource_to_block_cache
@@ -209,8 +260,8 @@ def _lay_out(gr, view, head):
                     w['about'] = gr.HTML(elem_id='about')
                 with gr.Column(min_width=280): w['map'] = gr.Image(label='Map', format='png', height=340, interactive=False, buttons=['download','fullscreen'], elem_id='map', alt_text='The picture with the map over it')
                 with gr.Column(min_width=280):
-                    w['classes'] = gr.Label(label='Taken for', num_top_classes=view.k, elem_id='classes')
                     w['said'] = gr.HTML(elem_id='said')
+                    w['classes'] = _label_output(gr, label='Predicted as', num_top_classes=view.k, elem_id='classes')
             if view.learn is not None: w['samples'] = gr.Gallery(label='Or pick a test image', columns=10, height='auto', allow_preview=False, object_fit='contain', format='png', interactive=False, buttons=[], elem_id='samples')
             with gr.Row():
                 w['target'] = gr.Dropdown(c['target'], value='predicted', label='What spoke for', elem_id='target', min_width=200)
@@ -221,11 +272,28 @@ def _lay_out(gr, view, head):
                 w['alpha'] = gr.Slider(0, 1, 0.65, step=0.05, label='Opacity of the map', elem_id='alpha', min_width=260)
                 w['fit'] = gr.Radio(c['fit'], value='crop', label='What the network sees of a picture that is not square', elem_id='fit', min_width=260)
         with gr.Tab('Mistakes', id='mistakes') as w['tab']:
-            if view.learn is not None: w['by'] = gr.Radio(_orders, value='loss', label='Which first', elem_id='by')
-            w['told'] = gr.HTML(elem_id='told', value=_gallery(view, 'loss')[0] if view.learn is None else _note(P(f'The first look takes a pass over {min(view.n_images, len(view._items())):,} test images.')))
-            if view.learn is not None: w['mistakes'] = gr.Gallery(label='Misclassified', columns=3, height='auto', allow_preview=False, object_fit='contain', format='png', interactive=False, buttons=[], elem_id='mistakes')
+            if view.learn is None: w['told'] = gr.HTML(elem_id='told', value=_gallery(view, 'loss')[0])
+            else: w.update(_mistake_widgets(gr, view))
     w['state'] = gr.State(None, time_to_live=3600)
     return SimpleNamespace(**w)
+
+# %% ../nbs/09_app.ipynb #3f1c9e04
+def _mistake_widgets(gr, view):
+    "What the tab of mistakes holds, by name"
+    w,classes = {},[('all',''), *((c, c) for c in view.clf.vocab)]
+    with gr.Row():
+        w['by'] = gr.Radio(_orders, value='loss', label='Which first', elem_id='by', min_width=260)
+        w['actual'] = gr.Dropdown(classes, value='', label='Actual class', elem_id='actual', min_width=160)
+        w['predicted'] = gr.Dropdown(classes, value='', label='Predicted as', elem_id='predicted', min_width=160)
+    n = min(view.n_images, len(view._items()))
+    w['told'] = gr.HTML(elem_id='told', value=_note(P(f'The first look takes a pass over {n:,} test images.')))
+    w['mistakes'] = gr.Gallery(label='Misclassified', columns=3, height='auto', allow_preview=False, object_fit='contain',
+                               format='png', interactive=False, buttons=[], elem_id='mistakes')
+    with gr.Row():
+        w['previous'] = gr.Button('Previous page', interactive=False, elem_id='previous', min_width=120)
+        w['next'] = gr.Button('Next page', interactive=False, elem_id='next', min_width=120)
+    w['page'] = gr.State(1)
+    return w
 
 # %% ../nbs/09_app.ipynb #cf9934b7
 def _connect(gr, view, app, w):
@@ -234,22 +302,33 @@ def _connect(gr, view, app, w):
     asked,answered = [w.picture, w.target, w.minus, w.method, w.layer, w.fit, w.alpha],[w.state, w.classes, w.map, w.said]
     gr.on([w.picture.change, *(o.input for o in (w.target, w.minus, w.method, w.layer, w.fit))], lambda *args: _answer(view, *args), asked, answered, show_progress_on=[w.map], **private, **network)
     w.alpha.change(lambda e, alpha: e and e.overlay(alpha), [w.state, w.alpha], w.map, show_progress='hidden', **private)
-    w.picture.input(lambda: '', None, w.about, **private)
-    if view.learn is None: return
+    if view.learn is None: return w.picture.input(lambda: '', None, w.about, **private)
+    plain = lambda: gr.Gallery(selected_index=None) # no thumbnail is highlighted
+    w.picture.input(lambda: ('', plain(), plain()), None, [w.about, w.samples, w.mistakes], **private)
     samples = view.samples()
+    asked_for = [w.by, w.actual, w.predicted, w.page]
 
     def pick(evt: gr.SelectData):
         img,c = samples[check_number('picture', evt.index, low=0, high=len(samples)-1, whole=True)]
-        return img,_note(P('A test image: ', B(c), '.'))
-    def look_into(by, evt: gr.SelectData):
-        found = view.mistakes(by)
+        return img,_note(P('A test image: ', B(c), '.')),plain()
+    def look_into(by, actual, predicted, page, evt: gr.SelectData):
+        found = view.mistakes(by, _per_page, actual, predicted, page)
         o,img,_ = found[check_number('mistake', evt.index, low=0, high=len(found)-1, whole=True)]
-        return img,_note(P('A test image: ', B(o.actual), ', taken for ', B(o.predicted), '.')),'predicted','',gr.Tabs(selected='picture')
+        return img,_note(P('A test image: ', B(o.actual), ', taken for ', B(o.predicted), '.')),'predicted','',gr.Tabs(selected='picture'),plain()
+    def turn(step):
+        def go(by, actual, predicted, page):
+            note,shown,page,pages = _gallery(view, by, actual, predicted, page+step if step else 1)
+            return note,gr.Gallery(shown, selected_index=None),page,gr.Button(interactive=page>1),gr.Button(interactive=page<pages)
+        return go
 
     app.load(lambda: samples, None, w.samples, **private)
-    w.samples.select(pick, None, [w.picture, w.about], **private)
-    gr.on([w.tab.select, w.by.input], lambda by: _gallery(view, by), w.by, [w.told, w.mistakes], **private, **network)
-    w.mistakes.select(look_into, w.by, [w.picture, w.about, w.target, w.minus, w.tabs], **private, **network)
+    w.samples.select(pick, None, [w.picture, w.about, w.mistakes], **private)
+    shown = [w.told, w.mistakes, w.page, w.previous, w.next]
+    gr.on([w.tab.select, *(o.input for o in (w.by, w.actual, w.predicted))], turn(0), asked_for, shown, **private, **network)
+    w.previous.click(turn(-1), asked_for, shown, **private, **network)
+    w.next.click(turn(1), asked_for, shown, **private, **network)
+    w.mistakes.select(look_into, asked_for, [w.picture, w.about, w.target, w.minus, w.tabs, w.samples], **private, **network)
+
 
 # %% ../nbs/09_app.ipynb #ce0a3e46
 def make_app(
@@ -282,6 +361,15 @@ _css = '''
 .gallery-item .caption-label{position:static;max-width:none;border:0;padding:0 .3rem;text-align:left;white-space:normal}
 '''
 
+_js = """() => { // plain words where gradio's own are not
+  const plain = s => s
+    .replace(/^Invalid file types?: (.*)\\. Only .* allowed\\.$/, '$1 is not a picture: choose a PNG, JPEG, WebP or GIF file.')
+    .replace(/^File\\(s\\) exceed the maximum allowed size of ([\\d.]+?)(?:\\.0)? ([KMG])b: "(.*)"$/, '$3 is larger than $1 $2B, the limit of this page.')
+  const rewrite = o => { const s = plain(o.textContent.trim()); if (s!==o.textContent.trim()) o.textContent = s }
+  const all = () => document.querySelectorAll('[data-testid=toast-text]').forEach(rewrite)
+  new MutationObserver(all).observe(document.body, {childList: true, subtree: true})
+}"""
+
 class _NothingFromElsewhere:
     "Refuses a request that would have the server fetch an address"
     def __init__(self, app): self.app = app
@@ -301,21 +389,31 @@ def _check_address(host, port):
             s.bind(where)
     except (OSError, UnicodeError) as e: raise InputError(f"{host or repr(host)}, port {port or 'any'}, cannot be listened on ({getattr(e, 'strerror', None) or e}): name another host or port") from None
 
+def _check_root(root_path):
+    "Where a proxy shows the page, as gradio takes it: no slash at the end, '' for nowhere"
+    check_kind('root_path', root_path, str, "a path such as '/cifar', or an address")
+    if root_path and not root_path.startswith(('/','http://','https://')):
+        raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
+    return root_path.rstrip('/')
+
+
 # %% ../nbs/09_app.ipynb #438fbac6
 def serve_app(
     app, # of `make_app`
     host:str='127.0.0.1', # address to listen on; this one is heard by this machine alone, 0.0.0.0 by all that reach it
     port:int=None, # by default the first free one from 7860
-    max_mb:float=10., # largest upload, megabytes
+    max_mb:float=10., # largest upload, megabytes of 1,048,576 bytes
     open_browser:bool=False, # show the page in a browser?
+    root_path:str='', # where a proxy shows the page: a path such as '/cifar', or a whole address
 ) -> str: # the address of the page
     "Serve a page from now on, in the background: `app.close()` ends it; raises `InputError` for an address that cannot be listened on"
     gr = _gradio()
     from starlette.middleware import Middleware
     check_kind('app', app, gr.Blocks, 'what `make_app` returns'); check_number('max_mb', max_mb, above=0); _check_address(host, 0 if port is None else check_number('port', port, low=1, high=65535, whole=True))
+    root = _check_root(root_path)
     font = [gr.themes.Font(o) for o in ('system-ui','-apple-system','Segoe UI','Roboto','Helvetica Neue','Arial','sans-serif')]
     theme = gr.themes.Default(primary_hue='blue', secondary_hue='blue', neutral_hue='slate', font=font, font_mono=[gr.themes.Font(o) for o in ('ui-monospace','Menlo','Consolas','monospace')])
     try:
-        return app.launch(server_name=host, server_port=port, max_file_size=int(max_mb*1e6), inbrowser=open_browser, share=False, prevent_thread_lock=True, quiet=True, inline=False, show_error=False, footer_links=[], run_history=False,
-                          enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False, state_session_capacity=100, app_kwargs=dict(middleware=[Middleware(_NothingFromElsewhere)]), theme=theme, css=_css)[1]
+        return app.launch(server_name=host, server_port=port, max_file_size=int(max_mb*2**20), inbrowser=open_browser, share=False, prevent_thread_lock=True, quiet=True, inline=False, show_error=False, footer_links=[], run_history=False,
+                          enable_monitoring=False, mcp_server=False, ssr_mode=False, pwa=False, state_session_capacity=100, app_kwargs=dict(middleware=[Middleware(_NothingFromElsewhere)]), theme=theme, css=_css, js=_js, root_path=root)[1]
     except (OSError, ValueError) as e: raise InputError(f'the page cannot be served at {host} ({e}): name another host or port, and see that this machine reaches itself without a proxy') from e

@@ -499,7 +499,7 @@ def _tell(run, table, bad, n_classes):
     print(table.to_string(index=False, na_rep=''))
     for f,why in bad: print(f'passed over: {why}', file=sys.stderr)
     print(f'\nThe probabilities are shares among the {n_classes} classes of this network: a picture of something else gets its shares too.')
-    if table.above.notna().any(): print("'above' is the share of test images with more evidence; from 0.95 on a picture is called unusual, as one in twenty test images is.")
+    if table.above.notna().any(): print("'above' is the share of test images that are less unusual; from 0.95 on a picture is probably none of these classes, as is said of one in twenty test images too.")
 
 # %% ../nbs/10_cli.ipynb #9b54f3b2
 def cifar_predict(
@@ -556,6 +556,7 @@ def cifar_app(
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
     p.add_argument('--host', default='127.0.0.1', metavar='ADDR', help='address to listen on (default 127.0.0.1, heard by this machine alone; 0.0.0.0: by all that reach it)')
     p.add_argument('--port', type=int, metavar='N', help='port to listen on (default: the first free one from 7860)')
+    p.add_argument('--root-path', default='', metavar='PATH', help='where a proxy such as nginx or JupyterHub shows the page, as in /cifar or https://host/cifar')
     p.add_argument('--max-mb', type=float, default=10., metavar='X', help='largest upload, megabytes (default 10)')
     p.add_argument('--n-images', type=int, default=1000, metavar='N', help='how many test images to look for mistakes in, at most (default 1000)')
     p.add_argument('--open', action='store_true', help='open the page in a browser')
@@ -567,7 +568,7 @@ def cifar_app(
         from cifar_fastai.app import make_app, serve_app
         app = make_app(path, args.source, args.device, args.n_images)
         try:
-            print(f'run: {path}\npage: {serve_app(app, args.host, args.port, args.max_mb, args.open)}', flush=True)
+            print(f'run: {path}\npage: {serve_app(app, args.host, args.port, args.max_mb, args.open, args.root_path)}', flush=True)
             if args.host not in ('127.0.0.1','localhost','::1'): print('cifar-app: whoever reaches this machine can use the page', file=sys.stderr)
             _until_stopped()
         finally: app.close(verbose=False)

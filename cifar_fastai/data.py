@@ -45,14 +45,13 @@ def get_items(
 
 # %% ../nbs/03_data.ipynb #05452939
 class ItemImage(Transform):
-    "An image of the size the network takes, from an `Item`, a file name, a PIL image or an array"
+    "An image of the size the network takes, from an `Item`, a file name, a PIL image, an array or a tensor"
     input_types = (Item, str, Path, bytes, Image.Image, np.ndarray, torch.Tensor)
     def __init__(self,
         size:int=32, # height and width, pixels
     ): self.size = size
     def encodes(self, o):
         if isinstance(o, Item): return PILImage.create(o.x)
-        if isinstance(o, torch.Tensor): o = o.numpy()
         return PILImage.create(fit_image(open_image(o), self.size))
 
 def item_label(

@@ -40,12 +40,12 @@ def model_card(
     parts = [f"# {repo_id.split('/')[-1]}", f"A {r.arch} for {s['size']}x{s['size']} images of {len(s['vocab'])} classes, trained with `cifar_fastai`. Validated on {run.validated_on}{', final epoch' if r.valid=='test' else ''}.",
              md_table(['',''], [*run.facts().items(), ('classes', ', '.join(map(str, s['vocab']))), ('fingerprint of the data', s['fingerprint'][:16])]),
              '## Use', _use.format(repo=repo_id), '## What the numbers say', '\n'.join(f'- {md_text(o)}' for o in run.diagnosis) or 'It was not validated.',
-             '## Limits', f"It knows these {len(s['vocab'])} classes alone: a picture of anything else gets probabilities too. `explain` says how much less evidence than usual there was, which marks some strangers and not all.",
+             '## Limits', f"It knows these {len(s['vocab'])} classes alone: a picture of anything else gets probabilities too. `explain` says when a picture is probably none of them, which marks many such pictures and not all, and one in twenty pictures that are one of them.",
              '## Recipe', f'```json\n{json.dumps(r._telling(), indent=1, default=str)}\n```']
     return f'---\n{data.to_yaml()}\n---\n\n'+'\n\n'.join(parts)+'\n'
 
 # %% ../nbs/09_hub.ipynb #ae1a8013
-_travels = ('model.safetensors','model.json','history.csv','metrics.json')
+_travels = ('model.safetensors','model.json','features.safetensors','history.csv','metrics.json')
 
 @contextmanager
 def _parcel(run_dir, repo_id, license):
@@ -53,7 +53,8 @@ def _parcel(run_dir, repo_id, license):
     card = model_card(run_dir, repo_id, license)
     with tempfile.TemporaryDirectory() as tmp:
         out,run = Path(tmp),Path(run_dir).expanduser()
-        for o in _travels: shutil.copy(run/o, out/o)
+        for o in _travels:
+            if o!='features.safetensors' or (run/o).exists(): shutil.copy(run/o, out/o) # runs of earlier versions have none
         config = read_json(run/'config.json')
         for o in (config['source'], *config.get('earlier_sources', ())): o['path'] = None
         write_json(out/'config.json', config)

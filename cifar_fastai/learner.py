@@ -801,6 +801,7 @@ def save_network(
     "Write `model.safetensors` and `model.json` to the folder `path`"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    (path/'features.safetensors').unlink(missing_ok=True) # of the weights before, see `ood`
     weights = save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()})
     write_atomic(path/'model.safetensors', weights)
     meta = dict(model=model.config, arch=getattr(model, 'arch', None), vocab=list(vocab), mean=list(map(float, stats[0])), std=list(map(float, stats[1])), size=int(size),

@@ -26,6 +26,7 @@ from .augment import make_policy
 from .data import cifar_dls, pick_device, source_stats, split_idxs
 from .models import archs, check_model_kw, conv_macs
 from .tricks import EMA, TTA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize, ValidEvery, inits, ttas
+from .ood import known_features, save_features
 from .learner import (_suggest, _with_options, BatchProgress, Checkpoint, FiniteLoss, RunError, RunLog, cifar_learner, cpu_has_bf16, environment, find_lr, going_on, opts, pick_precision, plain_words, plot_history, plot_lr, read_history,
     run_lock, same_each_time, save_network, schedules, stoppable, writing_to)
 from .distributed import alone, first_goes_first, from_first, in_processes, is_first, share_of_batch, start_processes
@@ -307,6 +308,7 @@ def finish_run(
             which = f"those of epoch {final['epoch']}" if final['epoch']!=rows[-1]['epoch'] else 'not those of the last validation'
             _tell(path, f"the weights that are kept are {which}: {100*final['valid_acc']:.2f}% ({final['valid_correct']}/{final['valid_n']})")
     save_network(learn.model, path, learn.dls.vocab, source_stats(src), src.size, hist.energy if 'valid_acc' in final else None)
+    if 'valid_acc' in final: save_features(known_features(learn), path, read_json(path/'model.json')['weights_sha256'])
     by_class = dict(zip(learn.dls.vocab, hist.by_class)) if 'valid_acc' in final and hist.by_class else None
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
     if by_class: res['by_class'] = by_class

@@ -212,6 +212,15 @@ def _from_array(a):
         raise InputError(f'an array of {a.dtype}, shape {a.shape}, is not an image: give H x W, H x W x 3 or H x W x 4, as uint8, or floats from 0 to 1')
     return Image.fromarray(a)
 
+def _from_tensor(t):
+    "C x H x W tensor, as PyTorch has images, or one of H x W x C, as an array"
+    a = t.detach().cpu()
+    a = (a.float() if a.is_floating_point() else a).numpy()
+    if a.ndim==3 and a.shape[0] in (1,3,4): a = a.transpose(1,2,0)
+    if a.dtype.kind=='f' and a.size and a.max()>1 and ((a>=0)&(a<=255)&(a==a.round())).all(): a = a.astype(np.uint8) # pixels, as floats
+    return a
+
+
 # %% ../nbs/01_sources.ipynb #a9d7e203
 _kinds = 'AVIF BMP DIB GIF ICO JPEG JPEG2000 PNG PPM QOI TGA TIFF WEBP'.split()
 
@@ -242,9 +251,10 @@ def _why(e):
     return (getattr(e, 'strerror', None) or str(e) or type(e).__name__).splitlines()[0]
 
 def open_image(
-    f, # path, bytes, PIL image, or array H x W x C (uint8, uint16, or floats from 0 to 1)
+    f, # path, bytes, PIL image, array H x W x C or tensor C x H x W (uint8, uint16, or floats from 0 to 1)
 )->Image.Image: # 8-bit RGB, upright
     "Open any image as RGB: EXIF rotation applied, transparency over white, 16 bits scaled to 8, first frame of an animation"
+    if hasattr(f, 'is_floating_point'): f = _from_tensor(f)
     if isinstance(f, np.ndarray): return _rgb8(_from_array(f))
     if not isinstance(f, (str,bytes,os.PathLike,Image.Image)): raise InputError(f'cannot read image: it is of type {type(f).__name__}; give a path, bytes, a PIL image or an array')
     what = f'{len(f):,} bytes' if isinstance(f, bytes) else f'{f.width}x{f.height}' if isinstance(f, Image.Image) else str(f) or repr(f)
