@@ -389,13 +389,13 @@ def _check_address(host, port):
             s.bind(where)
     except (OSError, UnicodeError) as e: raise InputError(f"{host or repr(host)}, port {port or 'any'}, cannot be listened on ({getattr(e, 'strerror', None) or e}): name another host or port") from None
 
+# %% ../nbs/09_app.ipynb #82518eb2
 def _check_root(root_path):
     "Where a proxy shows the page, as gradio takes it: no slash at the end, '' for nowhere"
     check_kind('root_path', root_path, str, "a path such as '/cifar', or an address")
     if root_path and not root_path.startswith(('/','http://','https://')):
         raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
     return root_path.rstrip('/')
-
 
 # %% ../nbs/09_app.ipynb #438fbac6
 def serve_app(

@@ -95,6 +95,7 @@ def _recorded_source(config):
     s = config['source']
     return {**{k: s[k] for k in ('name','fingerprint','n_train','n_valid')}, 'is_cifar10': recorded_cifar10(s)}
 
+# %% ../nbs/09_bench.ipynb #eaf0f96e
 def _checked_record(path):
     "The record in `path`, None if it is of another kind; raises `InputError` for a damaged one"
     r = read_json(path)

@@ -117,6 +117,7 @@ class _Ablation(AblationLayer):
         self.back = np.argsort((0,*axes)).tolist()
     def __call__(self, x): return super().__call__(x).permute(*self.back)
 
+# %% ../nbs/08_cam.ipynb #fa3dc853
 def _raw(cls, axes):
     "A method whose maps are neither rectified nor scaled, of a layer whose output has these axes for channels, height and width"
     class Raw(cls):
@@ -331,6 +332,7 @@ def _sheet(n_pictures, n_maps, ncols, imsize, title, captions, bars):
     fig.text(0.1/w, 0.08/h, '\n'.join(captions), fontsize=8, va='bottom', linespacing=1.3)
     return fig,axs
 
+# %% ../nbs/08_cam.ipynb #f256d549
 @patch
 def plot_cam(self:CifarInterpretation,
     items, # `ScoredItems`, or indices into the scored set: a list or a tensor

@@ -55,6 +55,8 @@ def _or_none(kind, what):
     return f
 
 def _sizes(s): return [] if s=='none' else [int(o) for o in s.split(',')]
+
+# %% ../nbs/10_cli.ipynb #c1799c66
 _sizes.__name__ = 'list of pixels'
 
 def _names(s): return tuple(s.split(','))
@@ -139,6 +141,7 @@ def _recipe(args):
     from cifar_fastai.recipes import get_recipe
     return get_recipe(args.recipe, **_changes(args))
 
+# %% ../nbs/10_cli.ipynb #bed4e04a
 def _source(args):
     "The `Source` of parsed options; nothing is downloaded for a device that is not there"
     from cifar_fastai.data import pick_device
@@ -210,6 +213,7 @@ def _recipe_list():
     line = lambda cells: '  '.join(c.rjust(w) if k in ('epochs','batch') else c.ljust(w) for c,w,k in zip(cells, widths, head)).rstrip()
     return '\n'.join([line(head), *(o for k,v in rows.items() for o in ('', line(v), *wrap(recipes[k].note, 100, initial_indent='  ', subsequent_indent='  ')))])
 
+# %% ../nbs/10_cli.ipynb #ac7a91cb
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C

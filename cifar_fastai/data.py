@@ -236,6 +236,7 @@ def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
         both = tfms((TensorImage(xs.permute(0,3,1,2)),TensorCategory(ys[at[i:i+k]])))
         for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)): yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)
 
+# %% ../nbs/03_data.ipynb #d0628ac8
 @patch
 def __iter__(self:CifarDL):
     "As of any `TfmdDL`; on the device without PyTorch's loader, and normalised where they are made, several batches at once"

@@ -19,6 +19,7 @@ from .learner import BatchProgress, as_it_was, cifar_learner, energy, load_netwo
 from .models import uncompiled
 from .diagnosis import accuracy_interval
 from .recipes import read_run, run_source
+from fastcore.basics import patch
 
 # %% ../nbs/07_interpret.ipynb #10dce91b
 class _Features:
@@ -63,6 +64,7 @@ def _check_classifier(logits, targs):
 # %% ../nbs/07_interpret.ipynb #f0cac072
 def _take(items, idxs): return getattr(items, 'iloc', L(items))[idxs] # a data frame's rows too
 
+# %% ../nbs/07_interpret.ipynb #9bef021c
 class CifarInterpretation(ClassificationInterpretation):
     "fastai's interpretation of a classifier, all of it from one inference pass"
     def __init__(self,
@@ -104,13 +106,15 @@ class CifarInterpretation(ClassificationInterpretation):
         if own and ds_idx==1 and h is not None and not h.energies: h.energies = [energy(logits)] # of a network that was loaded, not trained
         return cls(learn, dl, losses, act, logits, targs, feats)
 
-    def __getitem__(self, idxs):
-        "Inputs, probabilities, targets, decisions and losses at `idxs`; no inference"
-        idxs = getattr(idxs, 'idxs', idxs)
-        if isinstance(idxs, torch.Tensor): idxs = idxs.tolist()
-        idxs = list(idxs) if hasattr(idxs, '__iter__') else [idxs]
-        with as_it_was(self.learn.model): xb = self.dl.new(self.learn.dls.test_dl(_take(self.dl.items, idxs), with_labels=True).dataset, bs=len(idxs), num_workers=0).one_batch()[0]
-        return xb,self.probs[idxs],self.targs[idxs],self.decoded[idxs],self.losses[idxs]
+# %% ../nbs/07_interpret.ipynb #9bef022a
+@patch
+def __getitem__(self:CifarInterpretation, idxs):
+    "Inputs, probabilities, targets, decisions and losses at `idxs`; no inference"
+    idxs = getattr(idxs, 'idxs', idxs)
+    if isinstance(idxs, torch.Tensor): idxs = idxs.tolist()
+    idxs = list(idxs) if hasattr(idxs, '__iter__') else [idxs]
+    with as_it_was(self.learn.model): xb = self.dl.new(self.learn.dls.test_dl(_take(self.dl.items, idxs), with_labels=True).dataset, bs=len(idxs), num_workers=0).one_batch()[0]
+    return xb,self.probs[idxs],self.targs[idxs],self.decoded[idxs],self.losses[idxs]
 
 # %% ../nbs/07_interpret.ipynb #de39f916
 from fastcore.basics import patch

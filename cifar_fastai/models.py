@@ -180,6 +180,7 @@ def layer_sizes(
     "The layers of `model` whose output is one map, with their sizes, in the order they run"
     return {nm: tuple(o.shapes[0][a] for a in o.axes) for nm,o in layer_outputs(model, size).items() if o.axes}
 
+# %% ../nbs/04_models.ipynb #058c3654
 def layer_path(
     layer:str, # a module path, as a user names it
     names, # the module paths that there are

@@ -53,6 +53,7 @@ def _transforms_of(learn, size=None):
     std = 1/(white-black)
     return size,(-black*std).tolist(),std.tolist()
 
+# %% ../nbs/08_pictures.ipynb #c8b9bf11
 class PictureClassifier:
     "A trained network that takes pictures of any size and mode"
     def __init__(self,
@@ -139,6 +140,7 @@ def answers(self:PictureClassifier,
             if feats: far.append(self.known.distance(feats))
     return Answers(torch.cat(logits), torch.cat(far) if far else None)
 
+# %% ../nbs/08_pictures.ipynb #7e8d7d65
 @patch
 def logits(self:PictureClassifier,
     xb:torch.Tensor, # of `inputs`
@@ -146,7 +148,6 @@ def logits(self:PictureClassifier,
 ) -> torch.Tensor: # N x classes, on the CPU
     "What the network says, before the softmax"
     return self.answers(xb, bs).logits
-
 
 # %% ../nbs/08_pictures.ipynb #b699f386
 Prediction = namedtuple('Prediction', 'top energy unusual distance', defaults=(None,))

@@ -290,6 +290,7 @@ def _measure(learn):
     row = next((r for r in reversed(hist.rows) if same(r)), hist.rows[-1])
     return {**row, 'valid_loss': float(loss), 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n}
 
+# %% ../nbs/06_recipes.ipynb #c1a7b017
 def finish_run(
     learn:Learner, # trained
     path, # run folder
@@ -440,6 +441,7 @@ def _say_start(r, src, path, dls, found):
     if r.n_valid is not None:
         _tell(path, f"validating on {len(dls.valid_ds):,} of {len(split_idxs(src, r.valid, r.seed)[1]):,} {'test' if r.valid=='test' else 'held-out'} images, of each class in proportion (n_valid)")
 
+# %% ../nbs/06_recipes.ipynb #784df3f0
 def _new_run(r, src, run_dir, device, workers, cbs, tensorboard, checkpoint_every, loader, compile, deterministic, was=None):
     "A run into a new folder; `was` is the `config.json` of one to repeat, at its rate and in its precision"
     names = r.name if r.name!='custom' else r.arch,src.name
