@@ -81,6 +81,7 @@ def _seed_record(path):
                 tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'), seconds=m['seconds'], device=c['device'], hardware=c['hardware'], threads=c['threads'],
                 precision=c['precision'], history=[{k: float(f'{r[k]:.5g}') if isinstance(r[k], float) else r[k] for k in keep if k in r} for r in rows])
 
+# %% ../nbs/09_bench.ipynb #2b74256b
 def _recorded_source(config):
     "What a record tells of the images of a run"
     s = config['source']
