@@ -90,6 +90,7 @@ def _seed_record(path):
                 tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'), seconds=m['seconds'], device=c['device'], hardware=c['hardware'], threads=c['threads'],
                 precision=c['precision'], history=[{k: float(f'{r[k]:.5g}') if isinstance(r[k], float) else r[k] for k in keep if k in r} for r in rows])
 
+# %% ../nbs/09_bench.ipynb #2b74256b
 def _recorded_source(config):
     "What a record tells of the images of a run"
     s = config['source']
@@ -193,8 +194,9 @@ def _hardware(rec):
     runs = rec['seeds']
     on = {f"{o['hardware']}, {o['precision']}" for o in runs}
     if len(on)>1: return 'several machines','—'
+    if rec.get('shared_gpu'): return *on,'—' # several runs at once: the seconds of one mean nothing
     t = np.mean([o['seconds'] for o in runs])
-    return *on, '—' if rec.get('shared_gpu') else f'{t:.0f} s' if t<600 else f'{t/60:.0f} min' # several runs at once on one GPU: no time of a run
+    return *on,f'{t:.0f} s' if t<600 else f'{t/60:.0f} min'
 
 def results_table(
     folder='results', # where `run_seeds` wrote
@@ -207,9 +209,11 @@ def results_table(
         name = r['recipe']['name']
         views = [_pm(*r['tta'][k]) if k in r['tta'] else '' for k in _view_names]
         reference = f'{100*reference_accuracy[name]:.2f}' if name in reference_accuracy else ''
-        row = [name, f"{source_title(r['source'])}, {r['source']['n_train']:,}", r['recipe']['epochs'], r['n_seeds'], _pm(r['mean'], r['std'])]
+        images = f"{source_title(r['source'])}, {r['source']['n_train']:,}"
+        row = [name, images, r['recipe']['epochs'], r['n_seeds'], _pm(r['mean'], r['std'])]
         rows.append([*row, *views, reference, *_hardware(r), 'yes' if r['full'] else 'no'])
-    head = ['recipe','training images','epochs','seeds','test accuracy, %',*(f'TTA: {o}' for o in _view_names.values()),'reference notebook','hardware','time of a run','full run']
+    head = ['recipe','training images','epochs','seeds','test accuracy, %',*(f'TTA: {o}' for o in _view_names.values()),
+            'reference notebook','hardware','time of a run','full run']
     n = len(head)-full_only
     return md_table(head[:n], [o[:n] for o in rows], 'llrrrrrrlrl'[:n])
 
@@ -262,7 +266,8 @@ def _effects_record(base, every, accs, secs, config, command):
         if not n: continue
         d = 100*(np.array(accs[k][:n])-np.array(accs['base'][:n]))
         rows[k] = dict(changes=kw, acc=accs[k], seconds=secs[k], effect=float(d.mean()), se=float(d.std(ddof=1)/np.sqrt(n)) if n>1 and k!='base' else None)
-    return dict(base=asdict(base), rows=rows, command=command, source=_recorded_source(config), hardware=config['hardware'], precision=config['precision'], versions=config['versions'])
+    return dict(base=asdict(base), rows=rows, command=command, source=_recorded_source(config),
+                hardware=config['hardware'], precision=config['precision'], versions=config['versions'])
 
 # %% ../nbs/09_bench.ipynb #6b89f709
 def effects_table(

@@ -220,6 +220,7 @@ def _batchable(self:CifarDL):
     if [*self.after_item.fs, *self.before_batch.fs]!=self.item_tfms: raise InputError("a transform of items was added to a loader that makes whole batches on the device, which has none: use the loader 'cpu'")
     return self.on_device
 
+# %% ../nbs/03_data.ipynb #8e91d2ac
 @patch
 def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
     "Batches in channels-last, made on the device, several at once; `tfms`: for all of them"

@@ -33,8 +33,8 @@ def _column(what, a, kinds=None, to=None):
     return res.astype(to)
 
 def _read_only(a):
-    "A view of `a` that cannot be written to"
-    a = a.view()
+    "A view of the array `a` that cannot be written to"
+    a = np.asarray(a).view()
     a.flags.writeable = False
     return a
 
@@ -58,10 +58,9 @@ class Source:
         path=None, # where they were read from
         notes=(), # lines that were said while loading
     ):
-        self.x,self.y = _read_only(_column('x', x)), _read_only(_column('y', y, 'iu', np.int64))
-        self.is_valid,self.vocab = _read_only(_column('is_valid', is_valid, 'b', bool)), _names(vocab)
-        self.items = range(len(self.x)) if items is None else items
-        self.name,self.path,self.notes,self._sha,self._is_cifar10 = name, path, list(notes), None, None
+        self.x,self.y,self.is_valid = _column('x', x), _column('y', y, 'iu', np.int64), _column('is_valid', is_valid, 'b', bool)
+        self.vocab,self.items = _names(vocab), range(len(self.x)) if items is None else items
+        self.name,self.path,self.notes = name, path, list(notes)
         n,s = len(self.x), self.x.shape
         if self.x.dtype!=np.uint8 or len(s)!=4 or s[1]!=s[2] or s[3]!=3:
             raise InputError(f'x is {self.x.dtype} of shape {s}: it must be uint8, N x size x size x 3')
@@ -71,9 +70,9 @@ class Source:
             raise InputError(f'labels run from {self.y.min()} to {self.y.max()}: with {len(self.vocab)} classes they must be 0 to {len(self.vocab)-1}')
 
     def __setattr__(self, k, v):
-        "What the fingerprint is made of is set once"
-        if k in ('x','y','vocab','is_valid') and k in self.__dict__:
-            raise AttributeError(f'{k} of a Source cannot be set again: make another Source')
+        "Arrays are read-only here, and what was computed of earlier ones is forgotten"
+        if k in ('x','y','is_valid'): v = _read_only(v)
+        if k in ('x','y','is_valid','vocab'): self._sha,self._is_cifar10 = None,None
         super().__setattr__(k, v)
 
     def __len__(self): return len(self.x)

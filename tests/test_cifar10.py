@@ -9,6 +9,7 @@ from PIL import Image
 from cifar_fastai.sources import _batch_names, _published, cifar10_vocab, load_source, source_title
 from cifar_fastai.data import cifar_dls, measure_stats, source_stats
 from cifar_fastai.augment import cifar10_mean, cifar10_std
+from cifar_fastai.learner import cifar_learner, describe
 
 @pytest.fixture(scope='module')
 def cifar():
@@ -37,6 +38,11 @@ def test_whole(cifar):
 def test_a_part(cifar):
     "A part of it is still called CIFAR-10"
     assert source_title(cifar.subset(range(0, 60000, 100)))=='CIFAR-10'
+
+def test_a_run_says_so(cifar):
+    "The first line of a run's log calls the images CIFAR-10, however few are trained on"
+    learn = cifar_learner(cifar_dls(cifar, bs=100, n_train=1000, device='cpu'), model_kw=dict(width=8))
+    assert '1,000 training and 10,000 validation images of CIFAR-10, batches of 100' in describe(learn)
 
 @pytest.mark.parametrize('changed', ['pixel','label','split'])
 def test_not_the_published_ones(cifar, changed):
