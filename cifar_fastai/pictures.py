@@ -25,7 +25,7 @@ from .learner import as_it_was, energy, load_network
 from .ood import KnownFeatures, load_features, picture_features
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
 
-# %% ../nbs/08_pictures.ipynb #36e92163
+# %% ../nbs/08_pictures.ipynb #5b7e1a01
 def _made_of(learn, item):
     "What the transforms of a learner make of an item, without augmentation: 3 x H x W"
     res = learn.dls.test_dl([item], num_workers=0).one_batch()[0][0].detach().float().cpu().as_subclass(torch.Tensor)
@@ -52,6 +52,7 @@ def _transforms_of(learn, size=None):
     std = 1/(white-black)
     return size,(-black*std).tolist(),std.tolist()
 
+# %% ../nbs/08_pictures.ipynb #36e92163
 class PictureClassifier:
     "A trained network that takes pictures of any size and mode"
     def __init__(self,
@@ -120,6 +121,7 @@ def inputs(self:PictureClassifier,
     x = np.stack([np.asarray(fit_image(o, self.size)) for o in imgs])
     return (torch.from_numpy(x).permute(0,3,1,2).float()/255-self.mean)/self.std
 
+# %% ../nbs/08_pictures.ipynb #5b7e1a04
 Answers = namedtuple('Answers', 'logits distance')
 Answers.__doc__ = 'What a network says of pictures before the softmax, and how far they are from its training images (None where a run has no features of these)'
 
@@ -146,7 +148,6 @@ def logits(self:PictureClassifier,
     "What the network says, before the softmax"
     return self.answers(xb, bs).logits
 
-
 # %% ../nbs/08_pictures.ipynb #b699f386
 Prediction = namedtuple('Prediction', 'top energy unusual distance', defaults=(None,))
 Prediction.__doc__ = 'The likeliest classes as (name, probability), the energy, the share of test images that are less unusual, and the distance to training images (None where a run has none)'
@@ -167,6 +168,7 @@ def placed(
     share = f'{100*p.unusual:.0f} % of the test images'
     return f'less evidence than {share} had' if p.distance is None else f'farther from the training images than {share}'
 
+# %% ../nbs/08_pictures.ipynb #5b7e1a03
 @patch
 def predictions(self:PictureClassifier,
     answers, # of `answers`, or logits alone, N x classes
