@@ -186,6 +186,7 @@ def _answer(view, picture, target, minus, method, layer, fit, alpha):
     except FileNotFoundError: msg = 'this picture was uploaded long ago and is gone from the server: upload it again'
     return None,None,None,_note(P(msg), warn=True)
 
+# %% ../nbs/09_app.ipynb #3f1c9e05
 _per_page = 24
 
 def _gallery(view, by, actual='', predicted='', page=1):
@@ -370,6 +371,7 @@ _js = """() => { // plain words where gradio's own are not
   new MutationObserver(all).observe(document.body, {childList: true, subtree: true})
 }"""
 
+# %% ../nbs/09_app.ipynb #3f1c9e06
 class _NothingFromElsewhere:
     "Refuses a request that would have the server fetch an address"
     def __init__(self, app): self.app = app

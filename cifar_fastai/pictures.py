@@ -18,7 +18,6 @@ from .tables import _md_names
 from fastai.vision.all import L, Learner, PILImage, nn, torch
 from fastcore.basics import patch
 from .files import write_atomic
-from .progress import progress
 from .sources import _endings, _names, _natural, fit_image, open_image
 from .data import pick_device
 from .models import layer_sizes
@@ -26,7 +25,7 @@ from .learner import as_it_was, energy, load_network
 from .ood import KnownFeatures, load_features, picture_features
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
 
-# %% ../nbs/08_pictures.ipynb #36e92163
+# %% ../nbs/08_pictures.ipynb #5b7e1a01
 def _made_of(learn, item):
     "What the transforms of a learner make of an item, without augmentation: 3 x H x W"
     res = learn.dls.test_dl([item], num_workers=0).one_batch()[0][0].detach().float().cpu().as_subclass(torch.Tensor)
@@ -53,7 +52,7 @@ def _transforms_of(learn, size=None):
     std = 1/(white-black)
     return size,(-black*std).tolist(),std.tolist()
 
-# %% ../nbs/08_pictures.ipynb #c8b9bf11
+# %% ../nbs/08_pictures.ipynb #36e92163
 class PictureClassifier:
     "A trained network that takes pictures of any size and mode"
     def __init__(self,
@@ -122,6 +121,7 @@ def inputs(self:PictureClassifier,
     x = np.stack([np.asarray(fit_image(o, self.size)) for o in imgs])
     return (torch.from_numpy(x).permute(0,3,1,2).float()/255-self.mean)/self.std
 
+# %% ../nbs/08_pictures.ipynb #5b7e1a04
 Answers = namedtuple('Answers', 'logits distance')
 Answers.__doc__ = 'What a network says of pictures before the softmax, and how far they are from its training images (None where a run has no features of these)'
 
@@ -140,7 +140,6 @@ def answers(self:PictureClassifier,
             if feats: far.append(self.known.distance(feats))
     return Answers(torch.cat(logits), torch.cat(far) if far else None)
 
-# %% ../nbs/08_pictures.ipynb #7e8d7d65
 @patch
 def logits(self:PictureClassifier,
     xb:torch.Tensor, # of `inputs`
@@ -169,6 +168,7 @@ def placed(
     share = f'{100*p.unusual:.0f} % of the test images'
     return f'less evidence than {share} had' if p.distance is None else f'farther from the training images than {share}'
 
+# %% ../nbs/08_pictures.ipynb #5b7e1a03
 @patch
 def predictions(self:PictureClassifier,
     answers, # of `answers`, or logits alone, N x classes
@@ -372,7 +372,7 @@ def predict_files(self:PictureClassifier,
     files = picture_files(paths)
     pics,bad = _read(files)
     names,xs = [],[]
-    for f,img in progress(pics, 'reading pictures', len(files)): names.append(f); xs.append(self.inputs([img], fit))
+    for f,img in pics: names.append(f); xs.append(self.inputs([img], fit))
     if not names: _none_read(bad)
     return _table(names, self.predictions(self.answers(torch.cat(xs)), k)),bad
 
@@ -423,7 +423,7 @@ def explain_files(self:PictureClassifier,
     names,preds,maps,sheet,used = [],[],[],[],set()
     def flush():
         if len(files)>1 and sheet: _save_sheet(out, len(names), sheet, per_sheet); sheet.clear()
-    for f,img in progress(pics, 'drawing maps', len(files)):
+    for f,img in pics:
         e = self.explain(img, **kwargs)
         try: out.mkdir(parents=True, exist_ok=True)
         except OSError as err: raise InputError(f'{out} cannot be made ({err.strerror}): name another folder') from err

@@ -80,7 +80,7 @@ calls = [
     ("source.subset('cat')", 'these indices do not fit 250 images: ...'),
     ('open_image(None)', 'cannot read image: it is of type NoneType; give a path, bytes, a PIL image or an array'),
     ('open_image(3)', 'cannot read image: it is of type int; give a path, bytes, a PIL image or an array'),
-    ('open_image(torch.zeros(2,4,5))', 'an array of float32, shape (2, 4, 5), is not an image: give H x W, H x W x 3 or H x W x 4, as uint8, or floats from 0 to 1'),
+    ('open_image(torch.zeros(2,4,5))', 'an array of uint8, shape (2, 4, 5), is not an image: give H x W, H x W x 3 or H x W x 4, as uint8, or floats from 0 to 1'),
     ("open_image('')", "cannot read image '': not a file; save it as PNG or JPEG"),
     ("open_image('nowhere.png')", 'no image at nowhere.png: check the path'),
     ("open_image('.')", 'cannot read image .: not a file; save it as PNG or JPEG'),
