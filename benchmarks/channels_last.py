@@ -38,7 +38,8 @@ def search(shapes):
 
 def main(wide):
     few = dict(ni=(4,8,15,16), nf=(4,16), kernel=(1,3), stride=(1,2), size=(32,44,46,64), half=(False,True))
-    many = dict(ni=(1,2,3,4,7,8,9,12,15,16,24,32), nf=(1,2,7,8,9,16,32), kernel=(1,3,5), stride=(1,2,3), size=(16,32,44,46,56,64,96), half=(False,True))
+    many = dict(ni=(1,2,3,4,7,8,9,12,15,16,24,32), nf=(1,2,7,8,9,16,32), kernel=(1,3,5), stride=(1,2,3),
+                size=(16,32,44,46,56,64,96), half=(False,True))
     shapes = [dict(zip(few, o)) for o in itertools.product(*(many if wide else few).values())]
     dead = search(shapes)
     missed = [o for o in dead if channels_last_is_safe(conv(o['ni'], o['nf'], o['kernel'], o['stride']), 'cpu', o['size'])]

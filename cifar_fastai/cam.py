@@ -30,7 +30,8 @@ def _why_none(layer, outputs, known):
     shapes = outputs[layer].shapes
     if len(shapes)>1: return f'{layer!r} runs {len(shapes)} times in a forward pass, so it has no single map'
     if not shapes[0]: return f'{layer!r} does not give one tensor, so it has no map'
-    return f"the output of {layer!r} is {'x'.join(map(str, shapes[0][1:]))}, and not for sure a map"
+    what = 'and not for sure a map' if len(shapes[0])==4 else 'which is no map'
+    return f"the output of {layer!r} is {'x'.join(map(str, shapes[0][1:]))}, {what}"
 
 def _target_layer(model, layer, size, force):
     "The path of a layer with a map, and the axes of its output that are channels, height and width"
@@ -43,7 +44,8 @@ def _target_layer(model, layer, size, force):
     if path not in sizes:
         short = [k for k in sizes if '.' not in k] or list(sizes)
         known = {k for k,_ in model.named_modules()}
-        raise InputError(f"{_why_none(layer_path(layer, known), outputs, known)}: choose from {', '.join(f'{k} ({_one_size(sizes[k])})' for k in short)}, or a module within them")
+        listed = ', '.join(f'{k} ({_one_size(sizes[k])})' for k in short)
+        raise InputError(f'{_why_none(layer_path(layer, known), outputs, known)}: choose from {listed}, or a module within them')
     if min(sizes[path])<5 and not force:
         use = f'use {good[-1]!r} ({_one_size(sizes[good[-1]])})' if good else 'this network has no larger one for such images'
         raise InputError(f'the map of {path!r} is {_one_size(sizes[path])}, under 5x5, too coarse to show a place: {use}, or force it')
@@ -51,7 +53,7 @@ def _target_layer(model, layer, size, force):
 
 def find_layer(
     model:nn.Module, # any network on images
-    layer:str=None, # a module path such as 'stage3' or 'stage2.0.conv2'; by default 'stage1', or else the last outermost layer with a map of 5x5
+    layer:str=None, # a module path such as 'stage2.0.conv2'; by default 'stage1', or else the last outermost one of 5x5 or more
     size=32, # height and width of the images, pixels: a number, or a pair
     force:bool=False, # take a map under 5x5 too
 ) -> nn.Module:
@@ -86,7 +88,7 @@ def _main_direction(acts):
 def _to_numpy(x, axes): return np.ascontiguousarray(x.detach().permute(0, *axes).cpu().numpy())
 
 class _Recorder:
-    "The output of one layer, and the gradient of a score by it; stands in for pytorch-grad-cam's own, which is wrong before in-place operations"
+    "A layer's output and a score's gradient by it, in place of pytorch-grad-cam's own, which is wrong before in-place operations"
     def __init__(self, model, layer, grads):
         self.model,self.grads,self.on,self.output,self.shift = model,grads,False,None,None
         self.hook = layer.register_forward_hook(self.record)
@@ -96,7 +98,8 @@ class _Recorder:
         self.output = o.detach().clone()
         if not self.grads: return
         self.shift = torch.zeros_like(o).requires_grad_() # the graph starts here
-        return o.add_(self.shift) if getattr(m, 'inplace', False) else o+self.shift # an in-place one changed its input, which others may read
+        if getattr(m, 'inplace', False): return o.add_(self.shift) # it changed its input, which others may read
+        return o+self.shift
 
     def __call__(self, xb):
         self.on = True
@@ -105,7 +108,7 @@ class _Recorder:
 
     def grad(self, score):
         res = torch.autograd.grad(score, self.shift, allow_unused=True)[0] if score.requires_grad else None
-        if res is None: raise InputError('no gradient comes from the scores to this layer, as a part of the network drops it: choose a layer nearer to the head, or EigenCAM')
+        if res is None: raise InputError('no gradient comes from the scores to this layer: choose one nearer to the head, or EigenCAM')
         return res
 
     def release(self): self.hook.remove()
@@ -221,7 +224,7 @@ def in_pixels(
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
     smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)
     def stride(s, n): return next((2**k for k in range(11) if -(-s//2**k)==n), s/n) # halved so and so often, rounded up
-    at = [(2*torch.arange(s)/stride(s, n)+1)/n-1 for s,n in zip(size, maps.shape[-2:])] # cell p/stride for pixel p, in grid_sample's -1 to 1
+    at = [(2*torch.arange(s)/stride(s, n)+1)/n-1 for s,n in zip(size, maps.shape[-2:])] # cell p/stride for pixel p, from -1 to 1
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
     big = F.grid_sample(maps[:,None].float(), grid, padding_mode='border', align_corners=False)[:,0]
     return big if smooth==0 else torch.from_numpy(gaussian_filter(big.numpy(), (0,smooth,smooth), mode='constant'))
@@ -247,7 +250,9 @@ def cam(self:CifarInterpretation,
     "Class activation maps of items"
     idxs = [o.idx for o in self.scored(getattr(items, 'idxs', items))]
     with as_it_was(self.learn.model): xb = self[idxs][0]
-    return in_pixels(cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, None if minus is None else self._classes(minus, idxs), **kwargs), xb.shape[-2:], smooth)
+    others = None if minus is None else self._classes(minus, idxs)
+    maps = cam_maps(self.learn.model, xb, self._classes(target, idxs), method, layer, others, **kwargs)
+    return in_pixels(maps, xb.shape[-2:], smooth)
 
 # %% ../nbs/08_cam.ipynb #ff33662e
 def is_empty(

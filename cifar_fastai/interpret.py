@@ -27,7 +27,8 @@ class _Features:
     def __init__(self, model):
         self.model,self.got,self.seen = model,[],{}
         model = getattr(get_model(model), '_orig_mod', get_model(model)) # out of the wrappers of several GPUs and `torch.compile`
-        self.parts = [(nm, o) for nm,o in (('head', getattr(model, 'head', None)), *(('linear', o) for o in model.modules())) if isinstance(o, nn.Linear if nm=='linear' else nn.Module)]
+        self.parts = [('linear', o) for o in model.modules() if isinstance(o, nn.Linear)]
+        if isinstance(getattr(model, 'head', None), nn.Module): self.parts.append(('head', model.head))
 
     def __enter__(self):
         self.hooks = [o.register_forward_pre_hook(lambda m,i,nm=nm: self.seen.update({nm: i[0]})) for nm,o in self.parts]
@@ -113,7 +114,9 @@ def __getitem__(self:CifarInterpretation, idxs):
     idxs = getattr(idxs, 'idxs', idxs)
     if isinstance(idxs, torch.Tensor): idxs = idxs.tolist()
     idxs = list(idxs) if hasattr(idxs, '__iter__') else [idxs]
-    with as_it_was(self.learn.model): xb = self.dl.new(self.learn.dls.test_dl(_take(self.dl.items, idxs), with_labels=True).dataset, bs=len(idxs), num_workers=0).one_batch()[0]
+    with as_it_was(self.learn.model):
+        ds = self.learn.dls.test_dl(_take(self.dl.items, idxs), with_labels=True).dataset
+        xb = self.dl.new(ds, bs=len(idxs), num_workers=0).one_batch()[0]
     return xb,self.probs[idxs],self.targs[idxs],self.decoded[idxs],self.losses[idxs]
 
 # %% ../nbs/07_interpret.ipynb #de39f916
@@ -314,7 +317,9 @@ def label_errors(self:CifarInterpretation,
     "Items whose label network and neighbours doubt"
     check_number('k', k, low=1, whole=True); check_number('agree', agree, low=0, high=1)
     check_number('neighbours', neighbours, low=1, high=len(self.targs)-1, whole=True)
-    if self.features is None: raise InputError(f'the network is a {type(self.learn.model).__name__} without a `head` or a linear layer, so there are no features to find neighbours by')
+    if self.features is None:
+        name = type(self.learn.model).__name__
+        raise InputError(f'the network is a {name} without a `head` or a linear layer, so there are no features to find neighbours by')
     x = self.features/self.features.norm(dim=1, keepdim=True).clamp(min=1e-12)
     wrong = torch.nonzero(self.decoded!=self.targs).flatten()
     cols = ['item','label','suggested','its probability','neighbours with it','loss']

@@ -140,12 +140,12 @@ def _shapes(model, h, w, device):
 
 # %% ../nbs/04_models.ipynb #7b1f6c02
 LayerOutput = namedtuple('LayerOutput', 'shapes axes')
-LayerOutput.__doc__ = "A module's output for one image: its shapes, an entry for each run, and which axes are channels, height and width, or None"
+LayerOutput.__doc__ = "A module's output for one image: a shape for each run; which axes are channels, height and width, or None"
 
 _channels_first = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 def _axes(module, shape, large):
-    "Which axes of a 4-d output are channels, height and width, judged by an image twice as high and three times as wide; None where that is not sure"
+    "Which axes of a 4-d output are channels, height and width, by how they grow in a larger image; None where that is not sure"
     if large and len(large)==4 and large[0]==1 and large!=shape:
         g = [b/a for a,b in zip(shape, large)]
         if g[1]==1<g[2]<g[3]: return 1,2,3

@@ -42,8 +42,9 @@ def masks(self:CifarInterpretation,
     idxs = range(len(self.targs)) if items is None else self.scored(getattr(items, 'idxs', items)).idxs
     src = getattr(self.learn.dls, 'source', None)
     if getattr(src, 'name', None)!='shapes10':
-        raise InputError(f"{getattr(src, 'name', None) or 'this data'} has no masks of its objects, so nothing tells whether a map hits one: only the sample data shapes10 has; "
-                         'randomisation and road need none')
+        name = getattr(src, 'name', None) or 'this data'
+        raise InputError(f'{name} has no masks of its objects, so nothing tells whether a map hits one: '
+                         'only the sample data shapes10 has them; randomisation and road need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')

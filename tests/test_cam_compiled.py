@@ -19,7 +19,7 @@ def counting(gm, inputs):
 
 def fitted(source, arch='resnet18', **kwargs):
     learn = cifar_learner(cifar_dls(source, 'none', bs=50, n_train=100, device='cpu'), arch, precision='fp32', **kwargs)
-    if not kwargs.get('compile'): (lambda m: m.compile(backend=counting) if not hasattr(m, '_orig_mod') else None)(learn.model)
+    if not kwargs.get('compile') and not hasattr(learn.model, '_orig_mod'): learn.model.compile(backend=counting)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 0.01)
     return learn
 
@@ -31,7 +31,7 @@ def views(learn, tmp_path):
     assert interp.features is not None and len(interp.label_errors(agree=0)) and len(layer_sizes(learn.model))>50
     for method in ('ScoreCAM','AblationCAM'): interp.cam([0], method=method, layer='stage3')
     interp.decoded = interp.targs # all count as correct, whatever it learned
-    interp.pointing_game(('GradCAM',), ('layer2',), n=2); interp.randomisation(('GradCAM',), ('layer2',), n=2); interp.road(('GradCAM',), ('layer2',), n=2)
+    for f in (interp.pointing_game, interp.randomisation, interp.road): f(('GradCAM',), ('layer2',), n=2)
     summary(learn.model)
     learn.export(tmp_path/'learn.pkl')
     with pytest.warns(UserWarning, match='pickle'): loaded = load_learner(tmp_path/'learn.pkl')
@@ -50,9 +50,23 @@ def same_tta(learn, interp):
     with learn.no_bar(): probs,_ = learn.tta(dl=interp.dl, n=1)
     assert (probs-interp.probs).abs().max()<=1e-5
 
+def test_the_maps_of_a_compiled_network():
+    "Its layers are found, and nothing more is compiled"
+    torch._dynamo.reset()
+    model,plain,xb = resnet18(width=4).eval(),resnet18(width=4),torch.randn(2, 3, 32, 32)
+    plain.load_state_dict(model.state_dict())
+    model.compile(backend=counting)
+    model(xb)
+    n = len(compiled)
+    assert n and layer_sizes(model)==layer_sizes(plain)
+    got,ref = (cam_maps(o, xb, [1,2]) for o in (model, plain))
+    assert len(compiled)==n and ref.max()>0 and (got-ref).abs().max()<=1e-5*ref.max()
+    torch._dynamo.reset()
+
+@pytest.mark.slow
 @pytest.mark.parametrize('wrapped', (False,True), ids=('model.compile','torch.compile'))
 def test_no_view_compiles_anything(wrapped, source, tmp_path):
-    "Whether the network itself was compiled or wrapped"
+    "Whether the network itself was compiled or wrapped: `pytest -m slow tests/test_cam_compiled.py`"
     torch._dynamo.reset()
     learn = fitted(source, torch.compile(resnet18(width=4), backend=counting)) if wrapped else fitted(source, model_kw=dict(width=4))
     n = len(compiled)

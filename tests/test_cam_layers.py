@@ -37,7 +37,7 @@ def trained(model):
     return model
 
 class Mixed(nn.Module):
-    "What is easily read wrong: a module that runs twice, an in-place one whose input is read again, channels at the end, heads of attention"
+    "What is easily read wrong: a module run twice, an in-place one whose input is read again, channels last, attention"
     def __init__(self):
         super().__init__()
         self.conv,self.relu,self.act = nn.Conv2d(3, 8, 3, 1, 1),nn.ReLU(inplace=True),nn.ReLU(inplace=True)
@@ -52,12 +52,13 @@ class Mixed(nn.Module):
         x = x+(self.softmax(q@q.transpose(2,3))@q).transpose(1,2).flatten(2).transpose(1,2).unflatten(2, x.shape[2:])
         return self.head(self.relu(x).mean((2,3)))
 
+blocks = (8,16,2),(16,32,2),(32,64,3),(64,None,2) # channels in and out and number, of each stage of a ConvNeXt
 nets = dict(
     ours     =(lambda: resnet18(width=4, n_out=5), 32), mixed=(Mixed, 8),
     resnet18 =(lambda: tv.ResNet(tv.resnet.BasicBlock, [2,2,2,2], num_classes=5), 16),
-    vit      =(lambda: tv.VisionTransformer(image_size=32, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5), 32),
+    vit      =(lambda: tv.VisionTransformer(32, 4, 2, 2, 16, 32, num_classes=5), 32),
     densenet =(lambda: tv.DenseNet(8, (6,12,24,16), 16, bn_size=2, num_classes=5), 32), # DenseNet121's blocks, narrower
-    convnext =(lambda: tv.ConvNeXt([tv.convnext.CNBlockConfig(*o) for o in ((8,16,2), (16,32,2), (32,64,3), (64,None,2))], num_classes=5), 64),
+    convnext =(lambda: tv.ConvNeXt([tv.convnext.CNBlockConfig(*o) for o in blocks], num_classes=5), 64),
     swin     =(lambda: tv.SwinTransformer([4,4], 8, [2,2,2,2], [1,2,4,8], [7,7], num_classes=5), 64))
 slow = {'densenet','convnext','swin'}
 
@@ -89,7 +90,7 @@ def test_attention_is_no_map_and_channels_at_the_end_are():
     with pytest.raises(InputError, match="'softmax' is 2x64x64, and not for sure a map"): find_layer(model, 'softmax', 8)
     with pytest.raises(InputError, match="'softmax'"): cam_maps(model, torch.randn(1, 3, 8, 8), [0], layer='softmax')
     assert layer_sizes(model, (8,12))['norm']==(8,8,12) and cam_maps(model, torch.randn(2, 3, 8, 12), [0,1], layer='mix').shape==(2,8,12)
-    with pytest.raises(InputError, match="'encoder.ln' is 65x16, and not for sure"): find_layer(nets['vit'][0](), 'encoder.ln', 32)
+    with pytest.raises(InputError, match="'encoder.ln' is 65x16, which is no map"): find_layer(nets['vit'][0](), 'encoder.ln', 32)
 
 @pytest.mark.parametrize('method', cam.cam_methods)
 def test_every_method_takes_channels_at_the_end(method):
@@ -138,5 +139,6 @@ def test_a_network_without_stages_has_a_default_layer():
     "The last outermost one with a map of 5x5"
     body = nn.Sequential(*list(tv.resnet18().children())[:-2])
     model = nn.Sequential(body, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 5)))
-    assert find_layer(model, size=224) is model[0] and find_layer(model, size=64) is model[0][5] and find_layer(resnet18(width=4)).__class__ is nn.Sequential
+    ours = resnet18(width=4)
+    assert find_layer(model, size=224) is model[0] and find_layer(model, size=64) is model[0][5] and find_layer(ours) is ours.stage1
     assert cam_maps(model, torch.randn(1, 3, 64, 64), [1]).shape==(1,8,8)

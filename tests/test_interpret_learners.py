@@ -1,7 +1,7 @@
 "Interpretation of fastai's own Learners: size and classes are those of their transforms"
 import pandas as pd, pytest
-from fastai.vision.all import (CategoryBlock, ColReader, DataBlock, ImageBlock, ImageDataLoaders, Learner, MultiCategoryBlock, Normalize, PILImageBW, Resize, accuracy, imagenet_stats, load_learner, nn,
-    resnet18, torch, vision_learner)
+from fastai.vision.all import (CategoryBlock, ColReader, DataBlock, ImageBlock, ImageDataLoaders, Learner, MultiCategoryBlock, Normalize,
+    PILImageBW, Resize, accuracy, imagenet_stats, load_learner, nn, resnet18, torch, vision_learner)
 from matplotlib import pyplot as plt
 from PIL import Image
 from cifar_fastai import cam
@@ -9,7 +9,7 @@ from cifar_fastai.data import cifar_block
 from cifar_fastai.errors import InputError
 from cifar_fastai.interpret import CifarInterpretation, Scored
 from cifar_fastai.learner import cifar_learner
-from cifar_fastai.trust import rank_correlation
+import cifar_fastai.trust # the views that it adds
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -21,6 +21,13 @@ def folder(tmp_path_factory):
         (path/('ant','bee')[i%2]).mkdir(exist_ok=True)
         Image.fromarray(x).save(path/('ant','bee')[i%2]/f'{i}.png')
     return path
+
+def loaders(folder, size, **kwargs):
+    return ImageDataLoaders.from_folder(folder, valid_pct=0.5, seed=0, item_tfms=Resize(size), bs=4, device='cpu', num_workers=0, **kwargs)
+
+def narrow(source):
+    "A network of ours on loaders that know no source"
+    return cifar_learner(cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu'), model_kw=dict(width=4), precision='fp32')
 
 def small(n_in=3, n_out=2):
     return nn.Sequential(nn.Sequential(nn.Conv2d(n_in, 8, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(inplace=True)),
@@ -40,7 +47,7 @@ def look(interp, n=4, **kwargs):
 
 def test_image_data_loaders_and_what_load_learner_gives(folder, tmp_path):
     "Images that are not square, statistics of another data set, a network of fastai's; the loaded one gives the same maps"
-    dls = ImageDataLoaders.from_folder(folder, valid_pct=0.5, seed=0, item_tfms=Resize((40,64)), batch_tfms=Normalize.from_stats(*imagenet_stats), bs=4, device='cpu', num_workers=0)
+    dls = loaders(folder, (40,64), batch_tfms=Normalize.from_stats(*imagenet_stats))
     learn = Learner(dls, small(), metrics=accuracy)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 0.01)
     interp = CifarInterpretation.from_learner(learn)
@@ -49,14 +56,15 @@ def test_image_data_loaders_and_what_load_learner_gives(folder, tmp_path):
     learn.export(tmp_path/'learn.pkl')
     with pytest.warns(UserWarning, match='pickle'): again = load_learner(tmp_path/'learn.pkl')
     with pytest.raises(InputError, match='there are no items to interpret'): CifarInterpretation.from_learner(again)
-    with pytest.raises(InputError, match='the items have no labels'): CifarInterpretation.from_learner(again, dl=again.dls.test_dl(interp.dl.items))
+    bare = again.dls.test_dl(interp.dl.items)
+    with pytest.raises(InputError, match='the items have no labels'): CifarInterpretation.from_learner(again, dl=bare)
     loaded = CifarInterpretation.from_learner(again, dl=again.dls.test_dl(interp.dl.items, with_labels=True))
     assert loaded.vocab==interp.vocab and torch.equal(loaded.targs, interp.targs)
     assert (loaded.cam(range(4))-maps).abs().max()<=1e-5*maps.abs().max()
 
 def test_a_vision_learner(folder):
     "A body and a head, the names of its layers are numbers"
-    dls = ImageDataLoaders.from_folder(folder, valid_pct=0.5, seed=0, item_tfms=Resize(64), bs=4, device='cpu', num_workers=0)
+    dls = loaders(folder, 64)
     learn = vision_learner(dls, resnet18, pretrained=False, normalize=False)
     interp = CifarInterpretation.from_learner(learn)
     assert interp.features.shape==(10,512)
@@ -72,23 +80,24 @@ def test_a_data_frame_and_one_channel(folder):
 
 def test_a_block_without_a_source(source):
     "`cifar_block` gives loaders that know no source"
-    dls = cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu')
-    interp = CifarInterpretation.from_learner(cifar_learner(dls, model_kw=dict(width=4), precision='fp32'))
+    interp = CifarInterpretation.from_learner(narrow(source))
     look(interp, 2)
     assert len(interp.road(('GradCAM',), ('layer2',), n=2))==2
 
 def test_what_is_no_classifier_is_refused(folder):
     "Several labels for an image"
-    block = DataBlock((ImageBlock, MultiCategoryBlock), get_items=lambda p: sorted(p.glob('*/*.png')), get_y=lambda f: [f.parent.name], item_tfms=Resize(32))
+    block = DataBlock((ImageBlock, MultiCategoryBlock), get_items=lambda p: sorted(p.glob('*/*.png')),
+                      get_y=lambda f: [f.parent.name], item_tfms=Resize(32))
     with pytest.raises(InputError, match='only classifiers with one class for an image'):
         CifarInterpretation.from_learner(Learner(block.dataloaders(folder, bs=4, device='cpu', num_workers=0), small()))
 
 def test_pointing_game_says_why_it_needs_masks(folder):
     "In one line, and what needs none"
-    dls = ImageDataLoaders.from_folder(folder, valid_pct=0.5, seed=0, item_tfms=Resize(32), bs=4, device='cpu', num_workers=0)
+    dls = loaders(folder, 32)
     interp = CifarInterpretation.from_learner(Learner(dls, small()))
     interp.decoded = interp.targs # something is right
-    with pytest.raises(InputError, match='nothing tells whether a map hits one.*randomisation and road need none') as e: interp.pointing_game(('GradCAM',), ('0.0',))
+    with pytest.raises(InputError, match='nothing tells whether a map hits one.*randomisation and road need none') as e:
+        interp.pointing_game(('GradCAM',), ('0.0',))
     assert '\n' not in str(e.value)
 
 class Head(nn.Module):
@@ -98,10 +107,13 @@ class Head(nn.Module):
         self.body,self.head = nn.Conv2d(3, 8, 3, 2, 1),head
     def forward(self, x): return self.head(self.body(x))
 
-@pytest.mark.parametrize('head', (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)), nn.Sequential(nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())))
+heads = dict(linear     =(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)),
+             convolution=(nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+@pytest.mark.parametrize('head', heads)
 def test_label_errors_where_the_head_takes_maps(head, source):
     "The features are the maps, pooled"
-    learn = cifar_learner(cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu'), Head(head), precision='fp32')
+    dls = cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu')
+    learn = cifar_learner(dls, Head(nn.Sequential(*heads[head])), precision='fp32')
     interp = CifarInterpretation.from_learner(learn)
     ref = learn.model.body(interp[range(50)][0]).mean((2,3)).detach()
     assert interp.features.shape==(50,8) and (interp.features-ref).abs().max()<=1e-5*ref.abs().max()
@@ -109,7 +121,7 @@ def test_label_errors_where_the_head_takes_maps(head, source):
 
 def test_items_come_in_several_ways(source):
     "A tensor of indices, an array, items, and a list of them"
-    interp = CifarInterpretation.from_learner(cifar_learner(cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu'), model_kw=dict(width=4), precision='fp32'))
+    interp = CifarInterpretation.from_learner(narrow(source))
     idxs = interp.top_losses(3)[1]
     for o in (idxs, idxs.numpy(), idxs.tolist(), interp.scored(idxs), [*interp.scored(idxs)], range(3)):
         assert isinstance(interp.scored(o)[0], Scored) and len(interp.scored(o))==3
@@ -119,7 +131,7 @@ def test_items_come_in_several_ways(source):
 
 def test_a_gallery_of_maps_wraps_and_tells_strengths(source):
     "Twenty maps stand in rows; the number under a map is its strongest value, and the scale is what is asked for"
-    interp = CifarInterpretation.from_learner(cifar_learner(cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu'), model_kw=dict(width=4), precision='fp32'))
+    interp = CifarInterpretation.from_learner(narrow(source))
     fig = interp.plot_cam(range(20), ('predicted','actual'), ncols=5)
     ys = sorted({round(a.get_position().y0, 4) for a in fig.axes})
     assert len(fig.axes)==61 and len(ys)==4*3+1 and min(a.get_position().width*fig.get_figwidth() for a in fig.axes[:60])>=1.5

@@ -16,13 +16,15 @@ print('alive')
 @pytest.mark.parametrize('width,loader', ((8,'cpu'), (12,'device')))
 def test_a_narrow_network_lives_on_larger_images(width, loader):
     "In a process of its own, since it would die: `pytest -m slow tests/test_layout.py`"
-    res = subprocess.run([sys.executable, '-c', train, str(width), loader], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    cmd,env = [sys.executable, '-c', train, str(width), loader],{**os.environ, 'OMP_NUM_THREADS': '1'}
+    res = subprocess.run(cmd, capture_output=True, text=True, env=env)
     assert res.returncode==0 and res.stdout.strip().endswith('alive'), res.stderr[-500:]
 
 def test_which_networks_may_be_in_channels_last():
     "What `benchmarks/channels_last.py` finds: 1x1 kernels with a stride, from fewer than 16 channels, on more than 44x44 pixels"
     def conv(*args): return nn.Conv2d(*args)
-    for size,safe in ((32,True), (44,True), (45,False), (64,False), (None,False)): assert channels_last_is_safe(conv(8, 16, 1, 2), 'cpu', size)==safe
+    for size,safe in ((32,True), (44,True), (45,False), (64,False), (None,False)):
+        assert channels_last_is_safe(conv(8, 16, 1, 2), 'cpu', size)==safe
     for m in (conv(16, 16, 1, 2), conv(8, 16, 1, 1), conv(8, 16, 3, 2)): assert channels_last_is_safe(m, 'cpu', 64)
     assert not channels_last_is_safe(conv(15, 16, 1, 3), 'cpu', 64) and channels_last_is_safe(conv(8, 16, 1, 2), 'cuda', 64)
     assert not channels_last_is_safe(resnet18(width=8), 'cpu', 64) and channels_last_is_safe(resnet18(width=16), 'cpu', 64)
