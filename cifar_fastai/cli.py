@@ -24,6 +24,7 @@ class _Parser(argparse.ArgumentParser):
         near = get_close_matches(rest[0].split('=')[0], self._option_string_actions, 1, 0.75) if rest[0].startswith('--') else []
         self.error(f"unrecognized arguments: {' '.join(rest)}{f'; did you mean {near[0]}?' if near else ''}")
 
+# %% ../nbs/10_cli.ipynb #dea7792b
 def _number_or(word):
     "A type for argparse: `word` itself, or a number"
     def f(s): return s if s==word else float(s)
@@ -123,6 +124,7 @@ def _compile_option(group):
     group.add_argument('--compile', nargs='?', const='on', default='auto', choices=('auto','on','off'), metavar='WHEN',
                        help='torch.compile the network: auto, where the training is so long that it pays, on, which is what --compile alone means, or off (default auto)')
 
+# %% ../nbs/10_cli.ipynb #da6ec136
 def _changes(args):
     "The fields of a recipe among parsed options"
     kinds = {o[0][2:].replace('-','_'): o[1] for o in _recipe_options}
@@ -210,6 +212,7 @@ def _recipe_list():
     line = lambda cells: '  '.join(c.rjust(w) if k in ('epochs','batch') else c.ljust(w) for c,w,k in zip(cells, widths, head)).rstrip()
     return '\n'.join([line(head), *(o for k,v in rows.items() for o in ('', line(v), *wrap(recipes[k].note, 100, initial_indent='  ', subsequent_indent='  ')))])
 
+# %% ../nbs/10_cli.ipynb #9ff64b4d
 def cifar_train(
     argv=None, # options; by default those of the command line
 ) -> int: # exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C
@@ -321,6 +324,7 @@ def _bench_accuracy(argv):
         print(f'record: {path}')
     return _guarded('cifar-bench accuracy', run)
 
+# %% ../nbs/10_cli.ipynb #7272b5cf
 def _bench_effects(argv):
     p,groups = _parser('cifar-bench effects', 'Measure what each change to a base recipe does to the accuracy on held-out training images.', skip=('--seed',), examples=(
         'cifar-bench effects --recipe plain --valid 0.1 --variants benchmarks/ablation.json', 'cifar-bench effects --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json',

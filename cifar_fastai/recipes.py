@@ -289,6 +289,7 @@ def _measure(learn):
     row = next((r for r in reversed(hist.rows) if same(r)), hist.rows[-1])
     return {**row, 'valid_loss': float(loss), 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n}
 
+# %% ../nbs/06_recipes.ipynb #de2c5a30
 def finish_run(
     learn:Learner, # trained
     path, # run folder
@@ -430,6 +431,7 @@ def _make_dir(path, run_dir, *names):
         except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
         else: return path
 
+# %% ../nbs/06_recipes.ipynb #652d7f02
 def _say_start(r, src, path, dls, found):
     "Say, and note, what the run takes that its recipe does not tell"
     if found: _tell(path, f'learning rate {found}')
