@@ -83,6 +83,7 @@ def _label(base, changed, skip=_harmless):
     part = lambda k,v: f'{k}-'+('_'.join(f'{a}-{b}' for a,b in v.items()) if isinstance(v, dict) else 'x'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v))
     return '-'.join([base, *(part(k,v) for k,v in sorted(changed.items()) if k not in skip)]).replace('/','_').replace('\\','_').replace(' ','').lstrip('.')
 
+# %% ../nbs/09_bench.ipynb #a2bc118b
 def _seed_record(path):
     m,rows,c = read_json(path/'metrics.json'),read_history(path),read_json(path/'config.json')
     keep = ('epoch','lr','train_loss','train_acc','valid_loss','valid_acc','seconds')

@@ -63,7 +63,7 @@ def test_lint_suggestions_summary():
     import albumentations as A
     found = lint_policy([A.HorizontalFlip(p=1), A.RandomCrop(32, 32)])
     assert Shown(found).text.count('\n')>=2 and 'nothing to say' in Shown(lint_policy('flip')).text and str(lint_policy('flip')).startswith('nothing to say') and str(found).count('\n')==1
-    assert Shown(LRSuggestions(dict(valley=0.05, steep=0.1), [], [])).cells()==['valley','0.05','chosen','steep','0.1','']
+    assert Shown(LRSuggestions(dict(valley=0.05, steep=0.1), [], [], 'valley')).cells()==['valley','0.05','chosen','steep','0.1','']
     assert Summary('<b> & c')._repr_html_().endswith('>&lt;b&gt; &amp; c</pre>')
 
 def test_an_explanation_is_a_picture(run):
