@@ -985,6 +985,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'cifar_fastai/speed.py'),
                                     'cifar_fastai.speed._StockPolicy.encodes': ('speed.html#_stockpolicy.encodes', 'cifar_fastai/speed.py'),
                                     'cifar_fastai.speed._bare': ('speed.html#_bare', 'cifar_fastai/speed.py'),
+                                    'cifar_fastai.speed._convs_alone': ('speed.html#_convs_alone', 'cifar_fastai/speed.py'),
                                     'cifar_fastai.speed._drain': ('speed.html#_drain', 'cifar_fastai/speed.py'),
                                     'cifar_fastai.speed._fit': ('speed.html#_fit', 'cifar_fastai/speed.py'),
                                     'cifar_fastai.speed._fit_once': ('speed.html#_fit_once', 'cifar_fastai/speed.py'),

@@ -403,6 +403,7 @@ def _measured(name, argv, args):
         elif 'ours' in rec: print(speed.speed_table(rec))
         else: print('\n'.join(f'{v:8.2f} s  {k}' for k,v in rec['median'].items())+f"\nimport of the package over fastai's own: {rec['import_over_fastai']:.2f}")
         if 'loader_share_of_step' in rec: print(f"making the batches takes {100*rec['loader_share_of_step']:.2f} % of a step's time")
+        if 'share_of_floor' in rec: print(f"the learner runs at {100*rec['share_of_floor']:.0f} % of the speed of its convolutions alone")
         if 'first_round_compiled_s' in rec: print(f"the first round, which compiles, took {rec['first_round_compiled_s']:.0f} s")
         print(f'record: {args.out}')
     return _guarded(f'cifar-bench {name}', run)

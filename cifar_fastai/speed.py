@@ -17,8 +17,8 @@ from .tables import MarkdownTable, md_table
 from .files import read_json, write_json
 from .threads import torch_threads
 from .memory import keep_memory
-from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, parent_label, set_seed, torch)
-from .progress import progress
+from fastai.vision.all import (Callback, CancelValidException, CategoryBlock, DataBlock, F, GrandparentSplitter, ImageBlock, IntToFloatTensor, Normalize, PILImage, Transform, get_image_files, nn, parent_label, set_seed, torch)
+from .progress import has_bar, progress, say
 from .shapes import shapes10
 from .sources import load_source
 from .batchwise import BatchPolicy
@@ -44,7 +44,9 @@ def in_turns(
     for k in progress([*todo]*rounds, f'{rounds} rounds in turns'):
         start = time.perf_counter()
         n = todo[k]()
-        rates[k].append(n/(time.perf_counter()-start))
+        took = time.perf_counter()-start
+        rates[k].append(n/took)
+        if took>3 and not has_bar(): say(f'{k}: {rates[k][-1]:,.0f} a second') # a round may take minutes
     return rates
 
 def ratio(
@@ -66,7 +68,7 @@ def speed_table(
 ) -> MarkdownTable: # a `str`
     "A measure as a table: medians, and how many times as fast ours is"
     ours = rec['ours']
-    role = lambda k: 'ours' if k==ours else 'limit' if k==rec['limit'] else 'peer' if k in rec['times_peer'] else ''
+    role = lambda k: 'ours' if k==ours else 'limit' if k==rec['limit'] else 'floor' if k==rec.get('floor') else 'peer' if k in rec['times_peer'] else ''
     over = lambda k: '' if k==ours else format(ratio(rec['rounds'], ours, k), '.2f')
     return md_table(['what',rec['unit'],'ours over it',''], [(k, f'{v:,.0f}', over(k), role(k)) for k,v in rec['median'].items()], 'lrrl')
 
@@ -161,6 +163,21 @@ class _Fixed(_NoValid):
     def __init__(self, xs, ys): self.xs,self.ys = xs,ys
     def before_batch(self): self.learn.xb,self.learn.yb = (self.xs[self.iter],),(self.ys[self.iter],)
 
+def _convs_alone(model, x, precision, n):
+    "The convolutions of a training step and nothing else, `n` times: forward, and the gradients of inputs and weights"
+    dtype,calls = dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision, torch.float32),[]
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_hook(lambda m,i,o: calls.append((m, i[0].shape, o.shape))) for m in convs]
+    with torch.no_grad(): model(x)
+    for h in hooks: h.remove()
+    def tensor(shape): return torch.randn(shape, device=x.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    parts = [(m, tensor(i).requires_grad_(k>0), tensor(m.weight.shape).requires_grad_(), tensor(o)) for k,(m,i,o) in enumerate(calls)]
+    def run():
+        for m,i,w,g in parts*n: torch.autograd.grad(F.conv2d(i, w, None, m.stride, m.padding), [w,i] if i.requires_grad else [w], g)
+        _wait(x.device)
+        return n*len(x)
+    return run
+
 # %% ../nbs/09_speed.ipynb #3eacefee
 def step_speed(
     n_batches:int=4, # in a round
@@ -173,7 +190,7 @@ def step_speed(
     model_kw:dict=None, # passed on to `resnet18`
     compile:bool=False, # try `torch.compile` too?
 ) -> dict: # the record; with `compile` also the seconds of the first round, in which it compiles
-    "Training images a second: the learner's loop, a bare loop of the same kind (the limit), the write-ups' float32 loop; and batches alone"
+    "Training images a second: the learner's loop, a bare loop of the same kind (the limit), a plain float32 loop; and, alone, the network's convolutions (the floor) and the batches"
     check_number('n_batches', n_batches, low=1, whole=True); check_number('bs', bs, low=1, whole=True)
     device = pick_device(device)
     precision = pick_precision(precision, device)
@@ -194,9 +211,11 @@ def step_speed(
         cold = time.perf_counter()-start
     todo = {'learner': partial(fit, learner(False)), **more, 'bare loop': _bare(net(True), xs, ys, precision, True, 0.01, 5e-4, device.type=='cpu'),
         'float32, channels-first': _bare(net(False), [x.contiguous() for x in xs], ys, 'fp32', False, 0.01, 5e-4, False),
+        'convolutions alone': _convs_alone(net(True), xs[0], precision, n_batches),
         'augmented batches alone, device path': partial(_drain, made, 1 if device.type=='cpu' else 50)}
     rates = in_turns(todo, rounds)
-    return _record('step', rates, 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, memory_kept=device.type=='cpu' and keep_memory(False),
+    return _record('step', rates, 'images/s', 'learner', ('float32, channels-first',), 'bare loop', device, out, command, batch=bs, batches=n_batches, precision=precision, floor='convolutions alone',
+        share_of_floor=ratio(rates, 'learner, compiled' if compile else 'learner', 'convolutions alone'), memory_kept=device.type=='cpu' and keep_memory(False),
         loader_share_of_step=ratio(rates, 'learner', 'augmented batches alone, device path'),
         **(dict(first_round_compiled_s=cold) if compile else {}))
 
