@@ -521,7 +521,7 @@ def cifar_learner(
         items = _spread(dls.train_ds.items)
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
-    narrow = not channels_last_is_safe(model, device, getattr(getattr(dls, 'source', None), 'size', None))
+    narrow = not channels_last_is_safe(model, device)
     if channels_last and not narrow: model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)

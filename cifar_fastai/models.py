@@ -263,12 +263,11 @@ def summary(
 def channels_last_is_safe(
     model:nn.Module, # the network that is to be trained
     device, # where: a `torch.device` or its name
-    size:int=None, # the larger side of its images, pixels; None: any
 ) -> bool:
     "Can `model` be trained in PyTorch's channels-last layout? On a CPU, some narrow convolutions end the process"
     if torch.device(device).type!='cpu': return True
     def narrow(m):
         few = m.weight.shape[0]<8 # seen to fail in networks of 2 channels
-        strided = m.kernel_size==(1,1) and max(m.stride)>1 and m.weight.shape[1]<16 and (size is None or size>44)
+        strided = m.kernel_size==(1,1) and max(m.stride)>1 and m.weight.shape[1]<16
         return few or strided
     return not any(narrow(m) for m in model.modules() if isinstance(m, nn.Conv2d))
