@@ -72,7 +72,7 @@ def test_a_vision_learner(folder):
     plt.close('all')
 
 def test_a_data_frame_and_one_channel(folder):
-    "Items that are the rows of a data frame, grey images"
+    "Items that are the rows of a data frame, gray images"
     files = sorted(folder.glob('*/*.png'))
     df = pd.DataFrame(dict(file=map(str, files), label=[o.parent.name for o in files]))
     block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_x=ColReader('file'), get_y=ColReader('label'), item_tfms=Resize(32))
