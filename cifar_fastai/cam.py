@@ -175,7 +175,7 @@ def _hushed():
 # %% ../nbs/08_cam.ipynb #bd20d239
 def cam_maps(
     model:nn.Module, # a classifier of images
-    xb:torch.Tensor, # normalised images, N x 3 x H x W
+    xb:torch.Tensor, # normalized images, N x 3 x H x W
     targets, # class index of each image
     method:str=default_method, # name in `cam_methods`
     layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
@@ -188,7 +188,7 @@ def cam_maps(
     "Class activation maps of `xb`; raises `InputError` for an unknown method, layer or class"
     cls = cam_methods[one_of('method', method, cam_methods)]
     check_number('bs', bs, low=1, whole=True)
-    if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalised images, N x 3 x H x W')
+    if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalized images, N x 3 x H x W')
     if not xb.isfinite().all(): raise InputError('xb has values that are not finite: there is no map of such an image')
     model = getattr(model, '_orig_mod', model) # the network that `torch.compile` wraps
     layer,axes = _target_layer(model, layer, xb.shape[-2:], force)
@@ -196,7 +196,7 @@ def cam_maps(
     others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
     if minus is not None and method in _no_class: raise InputError(f'{method} gives the same map for every class, so a difference of two is empty: use GradCAM')
-    if minus is not None and method not in _leads: raise InputError(f"{method} cannot tell what spoke against a class, so it has no map of one class's lead over another: use {', '.join(_leads[:-1])} or {_leads[-1]}")
+    if minus is not None and method not in _leads: raise InputError(f"{method} cannot show evidence against a class, so it has no map of one class's lead over another: use {', '.join(_leads[:-1])} or {_leads[-1]}")
     p = next(model.parameters())
     xb = xb.as_subclass(torch.Tensor).to(p.device, torch.float32)
     res = []
@@ -219,7 +219,7 @@ def in_pixels(
     size=32, # height and width of the images that the network took, pixels: a number, or a pair
     smooth:float=None, # standard deviation of the spread, pixels; by default a sixteenth of the larger side, 0 for none
 ) -> torch.Tensor: # N x H x W
-    "Maps at the size of the images: each cell where its convolutions were centred (odd kernels with a border of half of them), and spread"
+    "Maps at the size of the images: each cell where its convolutions were centered (odd kernels with a border of half of them), and spread"
     size = [check_number('size', o, low=1, whole=True) for o in (size if isinstance(size, (tuple,list)) else (size,size))]
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
     smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)

@@ -73,11 +73,11 @@ _recipe_options = (
     ('--sizes',     _sizes,             'N,N',  "heights of the training images over the epochs, such as 16,24,32 (default: full size)"),
     ('--epochs',    int,                'N',    "passes over the training images (default 20)"),
     ('--bs',        int,                'N',    "images in a batch (default 128)"),
-    ('--opt',       str,                'NAME', "optimiser: sgd, adam, adamw, muon (default sgd)"),
-    ('--opt-kw',    _options,           'K=V',  "options of the optimiser, such as nesterov=false"),
-    ('--lr',        _or_none(_number_or('find'), "number, 'find'"), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimiser's, 0.1 for sgd)"),
+    ('--opt',       str,                'NAME', "optimizer: sgd, adam, adamw, muon (default sgd)"),
+    ('--opt-kw',    _options,           'K=V',  "options of the optimizer, such as nesterov=false"),
+    ('--lr',        _or_none(_number_or('find'), "number, 'find'"), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimizer's, 0.1 for sgd)"),
     ('--find-kw',   _options,           'K=V',  "options of the finder: start_lr, end_lr, num_it, chosen"),
-    ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimiser's, 5e-4 for sgd)"),
+    ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimizer's, 5e-4 for sgd)"),
     ('--sched',     str,                'NAME', "schedule: one_cycle, linear, plateau, constant, none (default one_cycle)"),
     ('--sched-kw',  _options,           'K=V',  "options of the schedule, such as pct_start=0.3"),
     ('--label-smoothing', float,        'EPS',  "label smoothing of the loss (default 0.0)"),
@@ -104,8 +104,8 @@ def _group_of(flag): return next((k for k,v in _in_group.items() if flag[2:] in 
 
 def _parser(prog, description, skip=(), examples=()):
     "A parser with the options of a recipe, source and device, in groups, and those groups by name"
-    told = fill(description, 90)+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
-    p = _Parser(prog, told, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = fill(description, 90)+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
+    p = _Parser(prog, text, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {k: p.add_argument_group(k) for k in ('data','recipe','training','output')}
     data,recipe,training,_ = groups.values()
     data.add_argument('--source', metavar='SRC', help='cifar10, shapes10 (generated, no download), or a path: image folder, cifar-10-batches-py, cifar-10-python.tar.gz '
@@ -183,7 +183,7 @@ def _ended(path, report=None):
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {path}')
     if m['completed']: return _reported(path, **report) if report else 0
-    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; go on with --resume {path}", file=sys.stderr)
+    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; continue with --resume {path}", file=sys.stderr)
     return 130
 
 def _reported(path, **kwargs):
@@ -196,9 +196,9 @@ def _reported(path, **kwargs):
 def _check_together(p, args):
     "End with an error where options of `cifar-train` do not go together"
     again = '--resume' if args.resume else '--rerun'
-    if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
+    if args.resume and args.rerun: p.error('--resume continues a run and --rerun repeats it: give one of them')
     if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
-    if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
+    if args.resume and args.run_dir: p.error('--resume continues in the folder of the run: leave --run-dir out')
     if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile!='auto' or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
     if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
 
@@ -223,8 +223,8 @@ def cifar_train(
     training,output = groups['training'],groups['output']
     training.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
     _compile_option(training)
-    training.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
-    training.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
+    training.add_argument('--resume', metavar='RUN', help='resume the run in this folder, by its own recipe')
+    training.add_argument('--changed-data-ok', action='store_true', help='with --resume: continue though the images are not the same')
     training.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
     output.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
     output.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
@@ -364,10 +364,10 @@ def _bench_table(argv):
     return _guarded('cifar-bench table', run)
 
 def _bench_explain(argv):
-    p = _Parser('cifar-bench explain', 'Measure what the explanations of a run are worth: classes, calibration, strangers, pointing game, randomisation check, ROAD.')
+    p = _Parser('cifar-bench explain', 'Measure what the explanations of a run are worth: classes, calibration, out-of-distribution pictures, pointing game, randomization check, ROAD.')
     p.add_argument('run', metavar='RUN', help='a finished run folder')
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
-    p.add_argument('--n', type=int, default=100, metavar='N', help='correctly classified images for ROAD and the randomisation check (default 100)')
+    p.add_argument('--n', type=int, default=100, metavar='N', help='correctly classified images for ROAD and the randomization check (default 100)')
     p.add_argument('--n-pointing', type=int, default=500, metavar='N', help='and for the pointing game, where there are masks (default 500)')
     p.add_argument('--methods', type=_names, metavar='M,M', help='methods, by name (default: seven)')
     p.add_argument('--layers', type=_names, metavar='L,L', help='layers, by module path (default: stage1,stage2,stage3)')
@@ -423,7 +423,7 @@ def _bench_loader(argv):
 
 # %% ../nbs/10_cli.ipynb #448b4e68
 def _bench_step(argv):
-    p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the write-ups' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
+    p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the reference notebooks' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
     p.add_argument('--precision', default='auto', metavar='NAME', help='auto, fp32, bf16 or fp16 (default auto)')
     p.add_argument('--compile', action='store_true', help='try torch.compile too')
     _device(p)
@@ -470,7 +470,7 @@ def cifar_bench(
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in benches: return benches[argv[0]](argv[1:])
     if not argv or argv[0] in ('-h','--help'):
-        print(f"usage: cifar-bench {{{','.join(benches)}}} [options]\n\ncifar-bench NAME --help tells the options of each")
+        print(f"usage: cifar-bench {{{','.join(benches)}}} [options]\n\ncifar-bench NAME --help lists the options of each")
         return 0
     print(f"cifar-bench: error: unknown bench {argv[0]!r}: choose from {', '.join(benches)}", file=sys.stderr)
     return 2
@@ -481,7 +481,7 @@ def _picture_parser(prog, description):
     p.add_argument('files', nargs='+', metavar='FILE', help='pictures, or folders of them')
     p.add_argument('--run', metavar='RUN', help='a finished run folder (default: the newest under runs/)')
     p.add_argument('--k', type=int, default=3, metavar='N', help='how many classes of each (default 3)')
-    p.add_argument('--fit', default='crop', metavar='NAME', help='what the network sees: crop, the square at the centre, or squash, all of it (default crop)')
+    p.add_argument('--fit', default='crop', metavar='NAME', help='what the network sees: crop, the square at the center, or squash, all of it (default crop)')
     _device(p)
     return p
 
@@ -510,8 +510,8 @@ def _tell(run, table, bad, n_classes):
 def cifar_predict(
     argv=None, # files and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Say what pictures are taken for"
-    p = _picture_parser('cifar-predict', 'Say what pictures are taken for, of any size and mode, and whether they are like what the network knows.')
+    "Predict the classes of pictures"
+    p = _picture_parser('cifar-predict', 'Predict the classes of pictures of any size and mode, and say whether they are like what the network knows.')
     p.add_argument('--csv', metavar='FILE', help='write the table there')
     args = p.parse_args(argv)
     def run():
@@ -527,8 +527,8 @@ def cifar_predict(
 def cifar_explain(
     argv=None, # files and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Lay over pictures what spoke for a class, as PNG files"
-    p = _picture_parser('cifar-explain', 'Say what pictures are taken for, and write for each a PNG of its own size with the map of what spoke for a class; for several also a table and a contact sheet.')
+    "Lay over pictures the evidence for a class, as PNG files"
+    p = _picture_parser('cifar-explain', 'Predict the classes of pictures, and write for each a PNG of its own size with the map of the evidence for a class; for several also a table and a contact sheet.')
     p.add_argument('--target', default='predicted', metavar='CLASS', help="the class that the map is about: 'predicted', or a name (default predicted)")
     p.add_argument('--minus', metavar='CLASS', help='a class to subtract: red speaks for the target, blue for this one')
     p.add_argument('--method', metavar='NAME', help='GradCAM, GradCAM++, HiResCAM, ... (default HiResCAM)')

@@ -63,7 +63,7 @@ def _parcel(run_dir, repo_id, license):
 
 @contextmanager
 def _plain_words(repo_id):
-    "What goes wrong between here and the Hub, as errors a user can mend"
+    "What goes wrong between here and the Hub, as errors a user can fix"
     e = _hub().errors
     try: yield
     except e.HFValidationError as x: raise InputError(f'{repo_id!r} is no name of a repository: give owner/name') from x

@@ -108,7 +108,7 @@ def __repr__(self:CifarInterpretation): return f'{len(self.targs):,} images of {
 @patch
 def _repr_markdown_(self:CifarInterpretation):
     t = self.tables(3)
-    pairs = md_text(', '.join(f'{a} taken for {p} ({n})' for a,p,n in t['most_confused']))
+    pairs = md_text(', '.join(f'{a} predicted as {p} ({n})' for a,p,n in t['most_confused']))
     return '\n'.join([f"**{t['images']:,} images** of {len(self.vocab)} classes", '', f"- accuracy {_pct(t['accuracy'])}, 95 % interval {_pct(t['low'])} to {_pct(t['high'])}",
                       f"- expected calibration error {_pct(t['ece'])}", f"- most often confused: {pairs or 'none'}"])
 

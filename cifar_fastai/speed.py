@@ -116,10 +116,10 @@ def loader_speed(
     out=None, # JSON file for the record; None: none
     command:str='', # how to repeat it, for the record
 ) -> dict: # the record
-    "Augmented, normalised images a second, for one core: stock fastai, torchvision, the CPU path, the policy alone, the device path"
+    "Augmented, normalized images a second, for one core: stock fastai, torchvision, the CPU path, the policy alone, the device path"
     check_number('bs', bs, low=1, whole=True); check_number('rounds', rounds, low=1, whole=True); check_number('n', n, low=bs, whole=True); check_number('workers', workers, low=0, whole=True)
     src,device = load_source(shapes10(n_train=n, n_test=10)),pick_device(device)
-    passes = 1 if device.type=='cpu' else 50 # a GPU is through with some thousand images before a clock can tell
+    passes = 1 if device.type=='cpu' else 50 # a GPU is through with some thousand images before a clock can measure it
     def alone(aug):
         for o in src.x[:n]: aug(image=o)
         return n
@@ -141,7 +141,7 @@ def loader_speed(
 def _bare(model, xs, ys, precision, channels_last, lr, wd, keep):
     "A plain loop over batches that are there already"
     kind,amp = xs[0].device.type,dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision)
-    opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=wd, fused=channels_last and kind=='cuda' or None) # the limit as the learner, the write-ups' loop as they had it
+    opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=wd, fused=channels_last and kind=='cuda' or None) # the limit as the learner, the reference notebooks' loop as they had it
     scaler = torch.amp.GradScaler(kind, enabled=precision=='fp16')
     def run():
         model.train()
@@ -286,7 +286,7 @@ def _joules(device):
         pynvml.nvmlInit()
         h = pynvml.nvmlDeviceGetHandleByUUID(f'GPU-{torch.cuda.get_device_properties(device).uuid}')
         pynvml.nvmlDeviceGetTotalEnergyConsumption(h)
-    except pynvml.NVMLError as e: return None,f'the driver tells no energy: {e}'
+    except pynvml.NVMLError as e: return None,f'the driver reports no energy: {e}'
     return (lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(h)/1000),'' # the driver counts millijoules
 
 def _fit_once(r, src, device, joules=None):
@@ -348,7 +348,7 @@ def _grow_images(n, source, policy, device):
     res = dict(images=n, load_s=load, first_batch_s=time.perf_counter()-start)
     for k,dl in (('cpu_path',dl), ('device_path',cifar_dls(src, policy, 128, n_train=n, loader='device', device=device).train)):
         passes = 1
-        if dl.device.type!='cpu': passes = max(1, 10**6//n); _drain(dl) # a GPU loads its kernels first, and is through with some thousand images before a clock can tell
+        if dl.device.type!='cpu': passes = max(1, 10**6//n); _drain(dl) # a GPU loads its kernels first, and is through with some thousand images before a clock can measure it
         start = time.perf_counter()
         res[k] = _drain(dl, passes)/(time.perf_counter()-start)
     return res

@@ -43,7 +43,7 @@ def masks(self:CifarInterpretation,
     src = getattr(self.learn.dls, 'source', None)
     if getattr(src, 'name', None)!='shapes10':
         name = getattr(src, 'name', None) or 'this data'
-        raise InputError(f'{name} has no masks of its objects, so nothing tells whether a map hits one: '
+        raise InputError(f'{name} has no masks of its objects, so nothing says whether a map hits one: '
                          'only the sample data shapes10 has them; randomisation and road need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
@@ -105,7 +105,7 @@ def randomisation(self:CifarInterpretation,
     n:int=64, # how many correctly classified items
     limit:float=0.5, # a correlation from which the map is said to have stayed
     seed:int=0, # of the items and the new weights
-): # data frame, a row for each method, layer and part that was randomised last
+): # data frame, a row for each method, layer and part that was randomized last
     "Rank correlation of the maps with those of the network whose parts, from the head down, have new weights; the target class stays"
     check_number('limit', limit, low=0, high=1); methods,layers = _tried(methods, layers)
     items,model = self._right(n, seed),copy.deepcopy(getattr(self.learn.model, '_orig_mod', self.learn.model))
@@ -143,7 +143,7 @@ def randomisation_verdicts(
 def plot_randomisation(
     table, # of `randomisation`
 ):
-    "The correlation as part after part is randomised, a panel for each layer"
+    "The correlation as part after part is randomized, a panel for each layer"
     layers,parts = list(dict.fromkeys(table.layer)),list(dict.fromkeys(table.part))
     fig,axs = plt.subplots(1, len(layers), figsize=(3.2*len(layers), 2.8), sharey=True, squeeze=False)
     for ax,layer in zip(axs[0], layers):

@@ -344,7 +344,7 @@ calls = [
     ("train(small, source, run_dir='a\\0b', device='cpu')", 'run folder a\\x00b cannot be used (embedded null byte): name another'),
     ("train(small, 'nowhere')", "nothing at 'nowhere': give a folder ..."),
     ("resume('nowhere')", 'nowhere/config.json cannot be read (No such file or directory): give the folder of a run that was started here'),
-    ("resume(run, source, 'cpu')", 'the run in ...run is complete: there is nothing to go on with'),
+    ("resume(run, source, 'cpu')", 'the run in ...run is complete: there is nothing to resume'),
     ('read_run(data)', '...shapes/config.json cannot be read (No such file or directory): give the folder of a run that was started here'),
     # interpretation
     ("CifarInterpretation.from_run('nowhere')", 'nowhere has no model.json: give a folder that `save_network` or a finished run wrote'),
@@ -426,8 +426,8 @@ calls = [
     ("explain(x[0], 'nowhere')", 'nowhere has no model.json: give a folder that `save_network` or a finished run wrote'),
     ('explain(x[0], 3)', 'network is 3: it must be a run folder, a Learner or a PictureClassifier'),
     ('seen_box((0,0))', 'size is 0: it must be a whole number at least 1'),
-    ('strangers_table(torch.zeros(4,10), {})', '4 known images and 0 kinds of strangers: give at least one of each'),
-    ("strangers_table(torch.zeros(0,10), {'a': torch.zeros(4,10)})", '0 known images and 1 kinds of strangers: give at least one of each'),
+    ('strangers_table(torch.zeros(4,10), {})', '4 known images and 0 kinds of out-of-distribution pictures: give at least one of each'),
+    ("strangers_table(torch.zeros(0,10), {'a': torch.zeros(4,10)})", '0 known images and 1 kinds of out-of-distribution pictures: give at least one of each'),
     ('contact_sheet([], [])', 'there are no explanations to show: give at least one'),
     # trust
     ('marks(torch.zeros(2,4,4), np.zeros((2,5,5), bool))', 'maps of shape (2, 4, 4) and masks of shape (2, 5, 5): give one each, of the same size, by in_pixels'),

@@ -88,7 +88,7 @@ commands = [
     ('train --recipe {tmp}/broken.json', '...broken.json is not JSON (...): give the name of a recipe, or a JSON file of its fields'),
     ('train --recipe {tmp}/name.json', 'recipe ...name.json: name is 3: it must be text'),
     ('train --recipe .json', "unknown recipe '.json': choose from R1, R2, ..."),
-    ('train --resume {run}', 'the run in ...run is complete: there is nothing to go on with'),
+    ('train --resume {run}', 'the run in ...run is complete: there is nothing to resume'),
     ('train --resume {data}', '...shapes/config.json cannot be read (No such file or directory): give the folder of a run that was started here'),
     ('train --resume nowhere', 'nowhere/config.json cannot be read (No such file or directory): give the folder of a run that was started here'),
     ('train --run-dir {data}', 'run folder ...shapes is there already and not empty: name another, or remove it'),
