@@ -180,7 +180,7 @@ def cam_maps(
     method:str=default_method, # name in `cam_methods`
     layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     minus=None, # class indices to subtract: the map is of the lead of one class over the other, and signed
-    signed:bool=False, # keep what speaks against the class, as negative numbers
+    signed:bool=False, # keep evidence against the class, as negative numbers
     bs:int=64, # images at a time
     force:bool=False, # allow a map under 5x5
     seed:int=0, # of the methods that draw
@@ -257,7 +257,7 @@ def cam(self:CifarInterpretation,
 # %% ../nbs/08_cam.ipynb #ff33662e
 def is_empty(
     cam, # a map `in_pixels`
-    signed:bool=False, # does what speaks against the class count too?
+    signed:bool=False, # count evidence against the class too?
 ) -> bool:
     "Does a map hold no evidence?"
     cam = np.asarray(cam, np.float32)
@@ -267,7 +267,7 @@ def overlay(
     img, # H x W x 3, whole numbers from 0 to 255, or floats from 0 to 1
     cam, # a map `in_pixels`
     scale:float=None, # the value that is drawn strongest; by default the map's own greatest
-    signed:bool=False, # blue against, red for; else only what speaks for
+    signed:bool=False, # blue against, red for; else only evidence for
     alpha:float=0.6, # opacity of the strongest, 0 to 1
 ) -> np.ndarray: # H x W x 3, uint8
     "A map laid over a picture of any size; the picture itself where the map is empty"

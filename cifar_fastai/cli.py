@@ -530,7 +530,7 @@ def cifar_explain(
     "Lay over pictures the evidence for a class, as PNG files"
     p = _picture_parser('cifar-explain', 'Predict the classes of pictures, and write for each a PNG of its own size with the map of the evidence for a class; for several also a table and a contact sheet.')
     p.add_argument('--target', default='predicted', metavar='CLASS', help="the class that the map is about: 'predicted', or a name (default predicted)")
-    p.add_argument('--minus', metavar='CLASS', help='a class to subtract: red speaks for the target, blue for this one')
+    p.add_argument('--minus', metavar='CLASS', help='a class to subtract: red is evidence for the target, blue for this one')
     p.add_argument('--method', metavar='NAME', help='GradCAM, GradCAM++, HiResCAM, ... (default HiResCAM)')
     p.add_argument('--layer', metavar='PATH', help='stage1, stage2, stage3, or any module path (default stage1)')
     p.add_argument('--alpha', type=float, default=0.65, metavar='X', help='opacity of the map, 0 to 1 (default 0.65)')

@@ -44,7 +44,7 @@ def masks(self:CifarInterpretation,
     if getattr(src, 'name', None)!='shapes10':
         name = getattr(src, 'name', None) or 'this data'
         raise InputError(f'{name} has no masks of its objects, so nothing says whether a map hits one: '
-                         'only the sample data shapes10 has them; randomisation and road need none')
+                         'only the sample data shapes10 has them; `randomisation` and `road` need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')

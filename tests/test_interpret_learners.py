@@ -96,7 +96,7 @@ def test_pointing_game_says_why_it_needs_masks(folder):
     dls = loaders(folder, 32)
     interp = CifarInterpretation.from_learner(Learner(dls, small()))
     interp.decoded = interp.targs # something is right
-    with pytest.raises(InputError, match='nothing says whether a map hits one.*randomisation and road need none') as e:
+    with pytest.raises(InputError, match='nothing says whether a map hits one.*`randomisation` and `road` need none') as e:
         interp.pointing_game(('GradCAM',), ('0.0',))
     assert '\n' not in str(e.value)
 
