@@ -60,7 +60,7 @@ class RunViewer:
 @patch
 def _items(self:RunViewer):
     "The items that the network was validated on"
-    if self.learn is None: raise InputError(f'the images of this run are not to be had: {self.why}')
+    if self.learn is None: raise InputError(f'the images of this run are not available: {self.why}')
     return self.learn.dls.valid_ds.items
 
 @patch
@@ -402,7 +402,7 @@ def _check_root(root_path):
 # %% ../nbs/09_app.ipynb #438fbac6
 def serve_app(
     app, # of `make_app`
-    host:str='127.0.0.1', # address to listen on; this one is heard by this machine alone, 0.0.0.0 by all that reach it
+    host:str='127.0.0.1', # address to listen on; this one is reachable from this machine only, 0.0.0.0 from the network
     port:int=None, # by default the first free one from 7860
     max_mb:float=10., # largest upload, megabytes of 1,048,576 bytes
     open_browser:bool=False, # show the page in a browser?

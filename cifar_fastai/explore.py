@@ -167,7 +167,7 @@ def cam(self:Explorer) -> torch.Tensor: # H x W, not scaled
     i,m,l,t,minus = self.scored.idx,self.method.value,self.layer.value,self.target.value,self.minus.value or None
     key = i,m,l,*(() if m in _no_class else (self._class(t), minus and self._class(minus)))
     if key not in self.kept:
-        self.note.value = f'computing {m}'+(', which asks the network once for each channel: this may take a while' if m in slow_methods else '')
+        self.note.value = f'computing {m}'+(', which runs the network once for each channel: this may take a while' if m in slow_methods else '')
         self.kept[key] = self.interp.cam([i], t, minus, method=m, layer=l, force=True)[0]
     self.kept[key] = self.kept.pop(key) # the latest is the last
     while len(self.kept)>self.keep: del self.kept[next(iter(self.kept))]

@@ -89,5 +89,5 @@ def read_json(
         if path.stat().st_size>_most_json: raise ValueError(f'it has {path.stat().st_size:,} bytes')
         return json.loads(path.read_text(encoding='utf8'))
     except OSError as e: raise InputError(f'{path} cannot be read ({e.strerror}): {remedy}') from e
-    except RecursionError as e: raise InputError(f'{path} is not JSON of ours (nested too deep): {remedy}') from e
+    except RecursionError as e: raise InputError(f'{path} is nested too deeply for a JSON file of this package: {remedy}') from e
     except ValueError as e: raise InputError(f'{path} is not JSON ({e}): {remedy}') from e

@@ -159,7 +159,7 @@ def run_learner(
     source=None, # its images; by default from where the run had them
     device=None, # where to compute; by default the GPU if there is one
 ) -> Learner:
-    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images are others"
+    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images differ"
     path,device = Path(run_dir).expanduser(),pick_device(device)
     model,meta = load_network(path)
     r,config = read_run(path)
@@ -174,7 +174,7 @@ def from_run(cls:CifarInterpretation,
     ds_idx:int=1, # 0: the training items, 1: the validation items
     device=None, # where to compute; by default the GPU if there is one
 ):
-    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images are others"
+    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images differ"
     return cls.from_learner(run_learner(run_dir, source, device), ds_idx)
 
 # %% ../nbs/07_interpret.ipynb #2dcfe38e

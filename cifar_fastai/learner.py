@@ -500,7 +500,7 @@ def cifar_learner(
     arch='resnet18', # name in `archs`, or a network of your own
     opt='sgd', # name in `opts`, or a fastai `opt_func`
     opt_kw:dict=None, # options of the optimizer, such as `momentum`
-    start='', # names in `tricks.inits` with '+' between them, such as 'whiten'; '' is PyTorch's start
+    start='', # names in `tricks.inits` with '+' between them, such as 'whiten'; '' is PyTorch's initialization
     loss=None, # a loss function; by default cross-entropy
     label_smoothing:float=0., # of the cross-entropy, 0 <= eps < 1
     lr=None, # default rate, a number or a slice as in fastai; by default the optimizer's

@@ -48,7 +48,7 @@ def _transforms_of(learn, size=None):
     size = _size_of(learn) if size is None else size
     black,gray,white = (_made_of(learn, PILImage.create(Image.new('RGB', (size,size), (v,)*3)))[:,size//2,size//2] for v in (0,51,255))
     if not torch.allclose(gray, black+(white-black)/5, atol=1e-3) or not (white>black).all():
-        raise InputError('this learner changes colors in another way than by mean and standard deviation: build a PictureClassifier from the model')
+        raise InputError('this learner changes colors by more than a mean and a standard deviation: build a PictureClassifier from the model')
     std = 1/(white-black)
     return size,(-black*std).tolist(),std.tolist()
 

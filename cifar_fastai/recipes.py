@@ -36,11 +36,11 @@ from .diagnosis import diagnose
 @dataclass(frozen=True)
 class Recipe:
     "All that determines a run but the images; raises `InputError` for a value no run could use"
-    name:str = 'custom' # how tables call it
+    name:str = 'custom' # its name in tables
     note:str = '' # where it is from, and what was changed
     arch:str = 'resnet18' # name in `archs`
     model_kw:dict = field(default_factory=dict) # options of the architecture: `norm`, `last_stride`, `dropout`, `width`
-    start:str = '' # names in `inits` with '+' between them; '' is PyTorch's start
+    start:str = '' # names in `inits` with '+' between them; '' is PyTorch's initialization
     policy:str = 'crop_flip' # name in `policies`, or pieces such as 'crop4+flip+cutout12'
     alternate:bool = False # alternating flips in place of the policy's random ones
     sizes:list = field(default_factory=list) # heights of the training images over the epochs, pixels; empty: full size
@@ -185,7 +185,7 @@ recipes = {r.name: r for r in (
 def make_recipe(
     d:dict, # fields of a `Recipe`; `base` may name the recipe they change
 ) -> Recipe:
-    "A `Recipe` from plain data; raises `InputError` for a field that there is not"
+    "A `Recipe` from plain data; raises `InputError` for an unknown field"
     if not isinstance(d, dict): raise InputError(f'this is a {type(d).__name__}: a recipe is fields by name')
     if 'base' in d: return get_recipe(one_of('recipe', d['base'], recipes), **{str(k): v for k,v in d.items() if k!='base'})
     known = [f.name for f in fields(Recipe)]
@@ -244,7 +244,7 @@ def _run_dir(path, name, source):
         path.resolve()
     except (OSError, ValueError, RuntimeError) as e: raise InputError(f'run folder {path} cannot be used ({e}): name another') from e
     if taken:
-        raise InputError(f'run folder {path} is there already and not empty: name another, or remove it')
+        raise InputError(f'run folder {path} already exists and is not empty: name another, or remove it')
     return path
 
 def _save_figure(path, draw, *args):
@@ -499,7 +499,7 @@ def _check_config(c):
 def read_run(
     run_dir, # folder of a run
 ) -> tuple: # its `Recipe`, and the dict of its `config.json`
-    "What a run folder says of its run; raises `InputError` for a folder of no run"
+    "What a run folder says of its run; raises `InputError` for a folder that is not a run"
     f = Path(run_dir).expanduser()/'config.json'
     config = read_json(f, 'give the folder of a run that was started here')
     try: _check_config(config)
@@ -515,7 +515,7 @@ def run_source(
     source=None, # the same images; by default from where the run had them
     changed_data_ok:bool=False, # take other images of the same classes?
 ) -> Source:
-    "The images of a run; raises `InputError` if they are others"
+    "The images of a run; raises `InputError` if they differ"
     was = config['source']
     if source is None and was['path'] in (None, 'None'): raise InputError('the images of the run were given in memory: give the same with source')
     src = load_source(was['path'] if source is None else source, size=was.get('size', 32), skip_bad=True) # whatever is left out or scaled: the fingerprint decides

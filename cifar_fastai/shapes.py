@@ -188,7 +188,7 @@ def shapes10(
     path = Path(path).expanduser().resolve()
     if _holds(path, want): return path
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(f'{path} holds something other than this data set, whole: give a new or empty folder, or delete it')
+        raise InputError(f'{path} does not hold a complete copy of this data set: give a new or empty folder, or delete it')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)

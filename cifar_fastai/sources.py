@@ -56,7 +56,7 @@ class Source:
         items=None, # where each image is, N: a path, or (file, index); its number if left out
         name:str='images', # what to call these images
         path=None, # where they were read from
-        notes=(), # lines that were said while loading
+        notes=(), # notes printed while loading
     ):
         self.x,self.y,self.is_valid = _column('x', x), _column('y', y, 'iu', np.int64), _column('is_valid', is_valid, 'b', bool)
         self.vocab,self.items = _names(vocab), range(len(self.x)) if items is None else items
@@ -435,7 +435,7 @@ def SETITEMS(self:_Reader, _):
 @patch
 def APPENDS(self:_Reader, _):
     vs = self.since_mark()
-    if type(self.stack[-1]) is not list: raise ValueError('it appends to what is no list')
+    if type(self.stack[-1]) is not list: raise ValueError('it appends to something that is not a list')
     self.stack[-1].extend(vs)
 
 # %% ../nbs/01_sources.ipynb #3c04f7a2

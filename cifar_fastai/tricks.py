@@ -19,7 +19,7 @@ def whiten_stem(
     xb:torch.Tensor, # normalized training images, N x 3 x H x W
     eps:float=1e-2, # added to each variance, so that directions without contrast are not blown up
 ):
-    "Start the stem with the whitening filters of the 3x3 patches of `xb`"
+    "Initialize the stem with the whitening filters of the 3x3 patches of `xb`"
     w = model.stem[0].weight
     if not isinstance(xb, torch.Tensor) or xb.ndim!=4 or xb.shape[1]!=w.shape[1]: raise InputError(f'xb is of shape {tuple(getattr(xb, "shape", ()))}: whitening needs images, N x {w.shape[1]} x H x W')
     check_number('eps', eps, above=0)
@@ -32,7 +32,7 @@ def whiten_stem(
 def dirac_convs(
     model:nn.Module, # changed in place
 ):
-    "Start the 3x3 convolutions of all `BasicBlock`s as the identity, as far as channels go"
+    "Initialize the 3x3 convolutions of all `BasicBlock`s as the identity, as far as channels go"
     for b in model.modules():
         if isinstance(b, BasicBlock):
             for c in (b.conv1, b.conv2): nn.init.dirac_(c.weight.data[:min(c.in_channels, c.out_channels)])
@@ -40,7 +40,7 @@ def dirac_convs(
 def zero_gamma(
     model:nn.Module, # changed in place
 ):
-    "Start each `BasicBlock` as its shortcut: the scale of its last norm is zero"
+    "Initialize each `BasicBlock` as its shortcut: the scale of its last norm is zero"
     for b in model.modules():
         if isinstance(b, BasicBlock): nn.init.zeros_(b.norm2.weight)
 
@@ -49,10 +49,10 @@ inits = dict(whiten=whiten_stem, dirac=lambda model,xb: dirac_convs(model), zero
 # %% ../nbs/04_tricks.ipynb #1edfd972
 def start_from(
     model:nn.Module, # changed in place
-    how, # names in `inits`, with '+' between them, such as 'whiten+zero_gamma'; '' or None: PyTorch's start as it is
+    how, # names in `inits`, with '+' between them, such as 'whiten+zero_gamma'; '' or None: PyTorch's initialization
     xb:torch.Tensor=None, # normalized training images, N x 3 x H x W; for 'whiten'
 ) -> nn.Module: # the same model
-    "Start `model` as `how` says; raises `InputError` for an unknown name, or a network these starts are not for"
+    "Initialize `model` by `how`; raises `InputError` for an unknown name, or an unsuitable network"
     for nm in filter(None, check_kind('start', how or '', str, 'names with + between them').split('+')):
         if not isinstance(model, ResNet): raise InputError(f'start {nm!r} is for the ResNets of this package, and this is a {type(model).__name__}: leave it out')
         inits[one_of('start', nm, inits)](model, xb)

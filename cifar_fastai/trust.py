@@ -27,7 +27,7 @@ def marks(
     maps:torch.Tensor, # N x H x W, as `in_pixels` gives them
     masks:np.ndarray, # N x H x W, True on the object
 ) -> dict: # `hit`: did the peak lie on the object, N; `energy`: share of the sum on it, N; `empty`: no positive value, N
-    "Mark maps by the masks of the objects"
+    "Score maps by the masks of the objects"
     masks = np.asarray(masks)
     if tuple(maps.shape)!=masks.shape: raise InputError(f'maps of shape {tuple(maps.shape)} and masks of shape {masks.shape}: give one each, of the same size, by in_pixels')
     flat,m = maps.clamp(min=0).numpy().reshape(len(maps), -1),np.asarray(masks, bool).reshape(len(maps), -1)
@@ -70,7 +70,7 @@ def pointing_game(self:CifarInterpretation,
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
     n:int=None, # how many correctly classified items; by default all
-    goal:float=0.9, # share of hits from which a combination is said to pass
+    goal:float=0.9, # least share of hits that counts as a pass
     smooth:float=None, # as for `in_pixels`
     seed:int=0, # of the choice of `n`, and of the random map
 ): # data frame, a row for each method and layer
@@ -103,7 +103,7 @@ def randomisation(self:CifarInterpretation,
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
     n:int=64, # how many correctly classified items
-    limit:float=0.5, # a correlation from which the map is said to have stayed
+    limit:float=0.5, # correlation from which a map counts as unchanged
     seed:int=0, # of the items and the new weights
 ): # data frame, a row for each method, layer and part that was randomized last
     "Rank correlation of the maps with those of the network whose parts, from the head down, have new weights; the target class stays"

@@ -243,7 +243,7 @@ def test_command(run_dir, source, tmp_path, capsys, monkeypatch):
     assert out==f'run: runs/newest\npage: {asked[0][0].local_url}\n' and err=='cifar-app: stopped\n' and asked[0][1]==('127.0.0.1', None, 10., False, '')
     with pytest.raises(httpx.ConnectError): httpx.get(asked[0][0].local_url, trust_env=False)
     assert cifar_app([str(run_dir), '--device','cpu', '--host','0.0.0.0', '--max-mb','3'])==130
-    assert 'whoever reaches this machine can use the page' in capsys.readouterr().err and asked[1][1]==('0.0.0.0', None, 3., False, '')
+    assert 'anyone who can reach this machine can use the page' in capsys.readouterr().err and asked[1][1]==('0.0.0.0', None, 3., False, '')
 
 # ---- in a browser
 
