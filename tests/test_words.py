@@ -17,7 +17,7 @@ banned = {
     r'anew': 'again',
     r'kin': 'variants',
     r'want of': 'lack of, out of',
-    r'(go|goes|going|went) on': 'resume, continue',
+    r'(go|goes|going|gone|went) on': 'resume, continue',
     r'rooms?': 'module, notebook, space',
     r'tells|told': 'reports, says, shows',
     r'(un)?colour\w*|(optim|normal|random|initial|synchron|recogn|summar|memor)is(e|es|ed|er|ers|ing|ation|ations)|neighbour\w*|(off-)?cent(re|red|res)|grey\w*|behaviour\w*|licence\w*|labell(ed|ing)': 'American spelling',
