@@ -139,7 +139,7 @@ def confusion_matrix(self:CifarInterpretation): # classes x classes, rows are ac
 
 @patch
 def most_confused(self:CifarInterpretation,
-    min_val:int=1, # least count to tell
+    min_val:int=1, # least count to list
 ): # list of (actual, predicted, count), most frequent first
     "Pairs of classes that are mistaken for each other"
     check_number('min_val', min_val, low=1, whole=True)
@@ -159,7 +159,7 @@ def run_learner(
     source=None, # its images; by default from where the run had them
     device=None, # where to compute; by default the GPU if there is one
 ) -> Learner:
-    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images are others"
+    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images differ"
     path,device = Path(run_dir).expanduser(),pick_device(device)
     model,meta = load_network(path)
     r,config = read_run(path)
@@ -174,7 +174,7 @@ def from_run(cls:CifarInterpretation,
     ds_idx:int=1, # 0: the training items, 1: the validation items
     device=None, # where to compute; by default the GPU if there is one
 ):
-    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images are others"
+    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images differ"
     return cls.from_learner(run_learner(run_dir, source, device), ds_idx)
 
 # %% ../nbs/07_interpret.ipynb #2dcfe38e
@@ -270,7 +270,7 @@ def correct(self:CifarInterpretation,
 # %% ../nbs/07_interpret.ipynb #8cbb8a58
 @patch
 def per_class(self:CifarInterpretation): # a data frame, a row for each class
-    "Accuracy of each class with its 95 % interval, and what it is most often taken for; lowest first"
+    "Accuracy of each class with its 95 % interval, and what it is most often predicted as; lowest first"
     cm,rows = self.confusion_matrix(),[]
     for i,name in enumerate(self.vocab):
         n,right,others = int(cm[i].sum()),int(cm[i,i]),np.where(np.arange(len(cm))==i, -1, cm[i])
@@ -311,18 +311,18 @@ def plot_calibration(self:CifarInterpretation,
 @patch
 def label_errors(self:CifarInterpretation,
     k:int=20, # at most how many
-    neighbours:int=10, # how many neighbours have a say
+    neighbours:int=10, # how many neighbors have a say
     agree:float=0.5, # share of them that must bear the suggested label
 ): # data frame, most suspicious first; empty if there is none
-    "Items whose label network and neighbours doubt"
+    "Items whose label network and neighbors doubt"
     check_number('k', k, low=1, whole=True); check_number('agree', agree, low=0, high=1)
     check_number('neighbours', neighbours, low=1, high=len(self.targs)-1, whole=True)
     if self.features is None:
         name = type(self.learn.model).__name__
-        raise InputError(f'the network is a {name} without a `head` or a linear layer, so there are no features to find neighbours by')
+        raise InputError(f'the network is a {name} without a `head` or a linear layer, so there are no features to find neighbors by')
     x = self.features/self.features.norm(dim=1, keepdim=True).clamp(min=1e-12)
     wrong = torch.nonzero(self.decoded!=self.targs).flatten()
-    cols = ['item','label','suggested','its probability','neighbours with it','loss']
+    cols = ['item','label','suggested','its probability','neighbors with it','loss']
     if not len(wrong): return pd.DataFrame(columns=cols)
     from sklearn.neighbors import NearestNeighbors # slow to import
     near = NearestNeighbors(n_neighbors=neighbours+1).fit(x.numpy()).kneighbors(x[wrong].numpy(), return_distance=False)
@@ -332,7 +332,7 @@ def label_errors(self:CifarInterpretation,
         share = float((self.targs[ns]==self.decoded[i]).float().mean())
         if share>=agree: rows.append((i, self.vocab[self.targs[i]], self.vocab[self.decoded[i]], float(self.probs[i].max()), share, float(self.losses[i])))
     df = pd.DataFrame(rows, columns=cols)
-    return df.assign(s=df['its probability']*df['neighbours with it']).sort_values('s', ascending=False, kind='stable').drop(columns='s').head(k).reset_index(drop=True)
+    return df.assign(s=df['its probability']*df['neighbors with it']).sort_values('s', ascending=False, kind='stable').drop(columns='s').head(k).reset_index(drop=True)
 
 # %% ../nbs/07_interpret.ipynb #2a149021
 @patch

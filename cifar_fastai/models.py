@@ -98,7 +98,7 @@ def check_model_kw(
     arch:str, # name in `archs`
     model_kw:dict, # options of the network
 ):
-    "Raise `InputError` for an option that the network has not, or a value that it refuses"
+    "Raise `InputError` for an option that the network lacks, or a value that it refuses"
     known = [k for k in inspect.signature(ResNet).parameters if k!='n_blocks']
     for k in model_kw:
         near = get_close_matches(str(k), known, 1)
