@@ -207,19 +207,18 @@ class ScoredItems(list):
         "A gallery: each picture with its actual and its predicted class"
         check_number('ncols', ncols, low=1, whole=True); check_number('imsize', imsize, above=0)
         imgs = self.interp._pictures(self.idxs)
-        side,ncols = imgs[0].shape[0],min(ncols, len(self))
-        wide,high = round(1.06*side),round((1+0.6/imsize)*side) # 0.6 inches for the lines above and below
-        nrows,white = -(-len(self)//ncols),1. if imgs[0].dtype.kind=='f' else 255
-        page = np.full((nrows*high, ncols*wide, 3), white, imgs[0].dtype) # one picture: axes for each take longer to draw
-        fig = plt.figure(figsize=(page.shape[1]*imsize/side, page.shape[0]*imsize/side))
+        (h,w),ncols = imgs[0].shape[:2],min(ncols, len(self))
+        inch,white = w/imsize,1. if imgs[0].dtype.kind=='f' else 255 # pixels in an inch
+        wide,high,top = round(1.06*w),round(h+0.6*inch),round(0.4*inch) # 0.6 inches for the lines above and below
+        page = np.full((-(-len(self)//ncols)*high, ncols*wide, 3), white, imgs[0].dtype) # one picture: axes for each take longer to draw
+        fig = plt.figure(figsize=(page.shape[1]/inch, page.shape[0]/inch))
         ax = fig.add_axes((0,0,1,1)); ax.axis('off')
-        top = round(0.4/imsize*side)
         for i,(img,o) in enumerate(zip(imgs, self)):
             x,y = i%ncols*wide,i//ncols*high+top
-            page[y:y+side, x:x+side] = img
+            page[y:y+h, x:x+w] = np.atleast_3d(img) # gray ones too
             name = o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}'
-            ax.text(x+side/2, y-side/30, name, ha='center', va='bottom', fontsize=8, parse_math=False)
-            ax.text(x+side/2, y+side*1.03, f'{100*o.prob:.0f} %', ha='center', va='top', fontsize=7)
+            ax.text(x+w/2, y-w/30, name, ha='center', va='bottom', fontsize=8, parse_math=False)
+            ax.text(x+w/2, y+h+w*0.03, f'{100*o.prob:.0f} %', ha='center', va='top', fontsize=7)
         ax.imshow(page, interpolation='nearest')
         return fig
 
