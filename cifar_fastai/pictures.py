@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from .files import write_atomic
 from .sources import _endings, _names, _natural, fit_image, open_image
 from .data import pick_device
-from .models import layer_sizes
+from .models import layer_sizes, uncompiled
 from .learner import as_it_was, energy, load_network
 from .ood import KnownFeatures, load_features, picture_features
 from .cam import cam_maps, default_layer, default_method, draw_map, in_pixels, is_empty, overlay
@@ -132,7 +132,7 @@ def answers(self:PictureClassifier,
 ) -> Answers: # on the CPU
     "Logits and distances of pictures; the network comes back as it was"
     dev,logits,far = next(self.model.parameters()).device,[],[]
-    with as_it_was(self.model), torch.no_grad(), torch.autocast(dev.type, enabled=False):
+    with as_it_was(self.model), uncompiled(), torch.no_grad(), torch.autocast(dev.type, enabled=False):
         self.model.eval()
         for o in xb.split(bs):
             out,feats = picture_features(self.model, o.to(dev)) if self.known else (self.model(o.to(dev)),None)
