@@ -24,12 +24,12 @@ cifar10_fill = tuple(round(255*o) for o in cifar10_mean)
 
 # %% ../nbs/02_augment.ipynb #278d1b14
 def _one_hole(t):
-    "Does a `CoarseDropout` cut one hole, of one size in pixels and of one colour?"
+    "Does a `CoarseDropout` cut one hole, of one size in pixels and of one color?"
     fixed = lambda r: r[0]==r[1] and isinstance(r[0], int)
     return tuple(t.num_holes_range)==(1,1) and fixed(t.hole_height_range) and fixed(t.hole_width_range) and not isinstance(t.fill, str)
 
 class Cutout(A.CoarseDropout):
-    "albumentations' `CoarseDropout`, where one hole of one size in pixels and one colour is drawn and cut without its arrays (DeVries & Taylor, https://arxiv.org/abs/1708.04552)"
+    "albumentations' `CoarseDropout`, where one hole of one size in pixels and one color is drawn and cut without its arrays (DeVries & Taylor, https://arxiv.org/abs/1708.04552)"
     def get_params_dependent_on_data(self, params, data):
         if not _one_hole(self): return super().get_params_dependent_on_data(params, data)
         h,w = params['shape'][:2]
@@ -83,7 +83,7 @@ def _by_pieces(policy, size, fill):
 def make_policy(
     policy='crop_flip', # name in `policies`, pieces such as 'crop4+flip', list of albumentations transforms, or a `Compose` of your own
     size:int=32, # height and width of the images, pixels
-    fill=cifar10_fill, # colour of holes and turned-in corners, R, G, B on the 0-255 scale
+    fill=cifar10_fill, # color of holes and turned-in corners, R, G, B on the 0-255 scale
 ) -> A.Compose: # takes and gives images of `size` x `size` x 3, uint8
     "The albumentations `Compose` of a policy; raises `InputError` for an unknown name or a list that albumentations refuses"
     if isinstance(policy, A.Compose): return policy
@@ -102,7 +102,7 @@ def reseed(
     aug:A.Compose, # changed in place
     seed, # whole number, or a sequence of them
 ):
-    "Start the random numbers of `aug` anew from `seed`, one stream for all its transforms"
+    "Reseed the random numbers of `aug` from `seed`, one stream for all its transforms"
     try: a,b = np.random.SeedSequence(seed).spawn(2)
     except (TypeError, ValueError) as e: raise InputError(f'seed is {_show(seed)}: it must be a whole number at least 0, or a sequence of them') from e
     aug.set_random_state(np.random.default_rng(a), random.Random(int(b.generate_state(1)[0])))
@@ -114,7 +114,7 @@ class PolicyTransform(Transform):
     def __init__(self,
         policy='crop_flip', # whatever `make_policy` takes
         size:int=32, # height and width of the images, pixels
-        fill=cifar10_fill, # colour of holes, R, G, B on the 0-255 scale
+        fill=cifar10_fill, # color of holes, R, G, B on the 0-255 scale
         seed:int=None, # of the draws without workers; by default from torch's generator, so `set_seed` fixes it
     ):
         self.policy,self.aug = policy,make_policy(policy, size, fill)
@@ -123,7 +123,7 @@ class PolicyTransform(Transform):
     def _worker(self): return getattr(get_worker_info(), 'seed', None)
 
     def reseed(self, seed):
-        "Start the random numbers anew from `seed`"
+        "Reseed the random numbers from `seed`"
         reseed(self.aug, seed)
         self.worker = self._worker()
 
@@ -165,7 +165,7 @@ _renamed = dict(max_holes='num_holes_range', min_holes='num_holes_range', max_he
     quality_upper='quality_range')
 
 def _walk(ts, sure=True):
-    "All single transforms of a policy, in order, those inside `OneOf` and its kin too, each with whether it is reached for `sure`"
+    "All single transforms of a policy, in order, those inside `OneOf` and its variants too, each with whether it is reached for `sure`"
     for t in ts:
         if hasattr(t, 'transforms'): yield from _walk(t.transforms, sure and t.p>=1 and isinstance(t, (A.Compose,A.Sequential)))
         else: yield t,sure
@@ -187,7 +187,7 @@ def lint_stats(
 
 # %% ../nbs/02_augment.ipynb #ee0c27d7
 def _lint_one(t, nm, normed, sure):
-    "Warnings about transform `t`, named `nm`; `normed`: comes after a normalisation; `sure`: is reached for every image"
+    "Warnings about transform `t`, named `nm`; `normed`: comes after a normalization; `sure`: is reached for every image"
     for k in getattr(t, 'invalid_args', []):
         new = f': it is now {_renamed[k]}' if k in _renamed else ''
         yield f'{nm}: unknown argument {k!r} was dropped and the default used{new}'
@@ -195,7 +195,7 @@ def _lint_one(t, nm, normed, sure):
     fill = getattr(t, 'fill', None)
     if fill is not None and not isinstance(fill, str) and t.p>0:
         top = float(np.max(fill))
-        if normed and top>10: yield f'{nm}: fill={fill} comes after the normalisation, where pixels are about -2 to 2: move {nm} before it'
+        if normed and top>10: yield f'{nm}: fill={fill} comes after the normalization, where pixels are about -2 to 2: move {nm} before it'
         elif not normed and 0<top<=1: yield f'{nm}: fill={fill} is on the 0-1 scale, but pixels here are 0-255, so it is black: use {np.round(np.multiply(fill, 255)).astype(int).tolist()}'
 
 def lint_policy(
@@ -209,10 +209,10 @@ def lint_policy(
     for t,sure in _walk(ts):
         nm = type(t).__name__
         res += _lint_one(t, nm, normed, sure)
-        if normed and nm!='ToTensorV2' and getattr(t, 'fill', None) is None: res.append(f'{nm}: comes after the normalisation and sees values of about -2 to 2: move it before')
+        if normed and nm!='ToTensorV2' and getattr(t, 'fill', None) is None: res.append(f'{nm}: comes after the normalization and sees values of about -2 to 2: move it before')
         if nm=='Normalize':
             normed = True
-            res.append('Normalize: the loader normalises whole batches on the device, so this would do it twice: take it out')
+            res.append('Normalize: the loader normalizes whole batches on the device, so this would do it twice: take it out')
             res += lint_stats(t.mean, t.std)
         if nm=='ToTensorV2': res.append('ToTensorV2: the loader makes the tensor: take it out')
         if nm=='RandomCrop' and not padded and min(t.height, t.width)>=size:

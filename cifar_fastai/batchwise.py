@@ -20,7 +20,7 @@ def _whole(n, count, g): return torch.randint(count, (n,), device=g.device, gene
 
 @lru_cache(maxsize=64)
 def _colour(fill, device, dtype):
-    "A colour on the device, brought there once: a batch that brings its own would wait for all that the device still has to do"
+    "A color on the device, brought there once: a batch that brings its own would wait for all that the device still has to do"
     return torch.tensor(fill, device=device, dtype=dtype)
 
 def _key(fill): return tuple(fill) if isinstance(fill, (tuple,list)) else fill
@@ -58,7 +58,7 @@ class _Cutout:
 
 # %% ../nbs/02_batchwise.ipynb #6635f45c
 class _Affine:
-    "`Affine` and `Rotate`, filled with a colour"
+    "`Affine` and `Rotate`, filled with a color"
     def __init__(self, t):
         self.p,self.fill,rot = t.p,_key(t.fill),isinstance(t, A.Rotate)
         self.angle = t.limit if rot else t.rotate
@@ -74,7 +74,7 @@ class _Affine:
         v,u = torch.meshgrid(torch.arange(h, device=x.device)-y0, torch.arange(w, device=x.device)-x0, indexing='ij')
         u,v = u[None]-tx[:,None,None],v[None]-ty[:,None,None]
         c,s = (o[:,None,None] for o in (angle.cos(), angle.sin()))
-        px,py = (c*u-s*v)/sx[:,None,None],(s*u+c*v)/sy[:,None,None] # where each pixel comes from, about the centre
+        px,py = (c*u-s*v)/sx[:,None,None],(s*u+c*v)/sy[:,None,None] # where each pixel comes from, about the center
         fill = _colour(self.fill, x.device, torch.float32).expand(3).view(1,3,1,1)
         res = F.grid_sample(x.permute(0,3,1,2).float()-fill, torch.stack([px/(w/2), py/(h/2)], -1), padding_mode='zeros', align_corners=False)+fill
         return torch.where(moved[:,None,None,None], res.round().clamp(0, 255).to(torch.uint8).permute(0,2,3,1), x)
@@ -118,7 +118,7 @@ class BatchPolicy:
     def __init__(self,
         policy='crop_flip', # whatever `make_policy` takes; raises `InputError` for a transform that cannot be done for whole batches
         size:int=32, # height and width of the images, pixels
-        fill=cifar10_fill, # colour of holes and turned-in corners, R, G, B on the 0-255 scale
+        fill=cifar10_fill, # color of holes and turned-in corners, R, G, B on the 0-255 scale
     ):
         self.aug,self.size,self.ops = make_policy(policy, size, fill),size,[]
         if self.aug.p<1: _no(self.aug, f'has p {self.aug.p}')

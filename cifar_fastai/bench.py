@@ -40,7 +40,7 @@ def one_run(
     path, # the run folder
     **kwargs # passed on to `train`: `device`, `workers`, `loader`, `compile`
 ) -> Path: # the run folder, complete
-    "Train into `path`, go on with the run that is there, or take it if it is complete"
+    "Train into `path`, resume the run that is there, or take it if it is complete"
     path,src = Path(path),load_source(source)
     if path.exists() and any(not _left(o) for o in path.iterdir()):
         if not _same_run(path, recipe, src): raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
@@ -73,8 +73,8 @@ _harmless = ('seed','precision','valid_every','tta') # fields that leave a recip
 def _differs(r):
     "The fields, and the single options, in which `r` is not the recipe of its name"
     was,now = asdict(recipes[r.name]),asdict(r)
-    anew = lambda k: k.endswith('_kw') and now.get(k[:-3], 0)!=was.get(k[:-3], 0) # options of another optimiser or schedule
-    def options(k, a, b): return {o: b.get(o) for o in (b if anew(k) else {**a, **b}) if a.get(o)!=b.get(o)}
+    replaced = lambda k: k.endswith('_kw') and now.get(k[:-3], 0)!=was.get(k[:-3], 0) # options of another optimizer or schedule
+    def options(k, a, b): return {o: b.get(o) for o in (b if replaced(k) else {**a, **b}) if a.get(o)!=b.get(o)}
     res = {k: options(k, was[k], v) if isinstance(v, dict) else v for k,v in now.items() if v!=was[k] and k!='note'}
     return {k: v for k,v in res.items() if v!={}}
 
@@ -93,7 +93,7 @@ def _seed_record(path):
 
 # %% ../nbs/09_bench.ipynb #2b74256b
 def _recorded_source(config):
-    "What a record tells of the images of a run"
+    "What a record says of the images of a run"
     s = config['source']
     return {**{k: s[k] for k in ('name','fingerprint','n_train','n_valid')}, 'is_cifar10': recorded_cifar10(s)}
 
@@ -123,7 +123,7 @@ def run_seeds(
     changes:dict=None, # fields of the recipe that differ
     **kwargs # passed on to `train`: `device`, `workers`, `loader`, `compile`
 ) -> Path: # the record, `out`/LABEL.json
-    "Train `recipe` with several seeds, report the final epochs, and write the record, after each seed anew"
+    "Train `recipe` with several seeds, report the final epochs, and write the record again after each seed"
     check_number('seeds', seeds, low=1, whole=True)
     if Path(out).is_file(): raise InputError(f'out is {str(out)!r}, which is a file: name the folder for the record (--out)')
     r,src = get_recipe(recipe, **(changes or {})),load_source(source)
@@ -287,7 +287,7 @@ def plot_effects(
     rec, # what `effects` gave, or its file
     ax=None, # matplotlib axes
 ):
-    "The effects as a forest plot: a dot and two standard errors for each change, in colour where they do not reach zero"
+    "The effects as a forest plot: a dot and two standard errors for each change, in color where they do not reach zero"
     rec = _of_effects(rec)
     rows = {k: r for k,r in rec['rows'].items() if k!='base'}
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.8+0.3*len(rows)))
@@ -312,7 +312,7 @@ def explanation_record(
     run_dir, # a finished run folder
     source=None, # its images; by default from where the run had them
     out=None, # JSON file for the record; None: none
-    n:int=100, # correctly classified images for ROAD and the randomisation check
+    n:int=100, # correctly classified images for ROAD and the randomization check
     n_pointing:int=500, # and for the pointing game, or all if there are fewer
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
@@ -337,7 +337,7 @@ def explanation_record(
 def trust_table(
     rec, # of `explanation_record`, or its file
 ) -> MarkdownTable: # a `str`
-    "Pointing game, randomisation check and ROAD of each method and layer, side by side"
+    "Pointing game, randomization check and ROAD of each method and layer, side by side"
     rec = _of_record(rec, 'road', 'randomisation_verdicts')
     key = lambda o: (o['method'], o['layer'])
     point,road = {key(o): o for o in rec['pointing'] or []},{key(o): o for o in rec['road']}

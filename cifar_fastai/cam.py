@@ -175,12 +175,12 @@ def _hushed():
 # %% ../nbs/08_cam.ipynb #bd20d239
 def cam_maps(
     model:nn.Module, # a classifier of images
-    xb:torch.Tensor, # normalised images, N x 3 x H x W
+    xb:torch.Tensor, # normalized images, N x 3 x H x W
     targets, # class index of each image
     method:str=default_method, # name in `cam_methods`
     layer:str=None, # module path, see `layer_sizes`; by default as for `find_layer`
     minus=None, # class indices to subtract: the map is of the lead of one class over the other, and signed
-    signed:bool=False, # keep what speaks against the class, as negative numbers
+    signed:bool=False, # keep evidence against the class, as negative numbers
     bs:int=64, # images at a time
     force:bool=False, # allow a map under 5x5
     seed:int=0, # of the methods that draw
@@ -188,7 +188,7 @@ def cam_maps(
     "Class activation maps of `xb`; raises `InputError` for an unknown method, layer or class"
     cls = cam_methods[one_of('method', method, cam_methods)]
     check_number('bs', bs, low=1, whole=True)
-    if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalised images, N x 3 x H x W')
+    if not isinstance(xb, torch.Tensor) or xb.ndim!=4: raise InputError(f'xb is {_show(xb)}: it must be a tensor of normalized images, N x 3 x H x W')
     if not xb.isfinite().all(): raise InputError('xb has values that are not finite: there is no map of such an image')
     model = getattr(model, '_orig_mod', model) # the network that `torch.compile` wraps
     layer,axes = _target_layer(model, layer, xb.shape[-2:], force)
@@ -196,7 +196,7 @@ def cam_maps(
     others = [None]*len(targets) if minus is None else others
     if not len(xb)==len(targets)==len(others): raise InputError(f'{len(xb)} images, {len(targets)} targets and {len(others)} to subtract: give one each')
     if minus is not None and method in _no_class: raise InputError(f'{method} gives the same map for every class, so a difference of two is empty: use GradCAM')
-    if minus is not None and method not in _leads: raise InputError(f"{method} cannot tell what spoke against a class, so it has no map of one class's lead over another: use {', '.join(_leads[:-1])} or {_leads[-1]}")
+    if minus is not None and method not in _leads: raise InputError(f"{method} cannot show evidence against a class, so it has no map of one class's lead over another: use {', '.join(_leads[:-1])} or {_leads[-1]}")
     p = next(model.parameters())
     xb = xb.as_subclass(torch.Tensor).to(p.device, torch.float32)
     res = []
@@ -219,7 +219,7 @@ def in_pixels(
     size=32, # height and width of the images that the network took, pixels: a number, or a pair
     smooth:float=None, # standard deviation of the spread, pixels; by default a sixteenth of the larger side, 0 for none
 ) -> torch.Tensor: # N x H x W
-    "Maps at the size of the images: each cell where its convolutions were centred (odd kernels with a border of half of them), and spread"
+    "Maps at the size of the images: each cell where its convolutions were centered (odd kernels with a border of half of them), and spread"
     size = [check_number('size', o, low=1, whole=True) for o in (size if isinstance(size, (tuple,list)) else (size,size))]
     if not isinstance(maps, torch.Tensor) or maps.ndim!=3: raise InputError(f'maps is {_show(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
     smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)
@@ -257,7 +257,7 @@ def cam(self:CifarInterpretation,
 # %% ../nbs/08_cam.ipynb #ff33662e
 def is_empty(
     cam, # a map `in_pixels`
-    signed:bool=False, # does what speaks against the class count too?
+    signed:bool=False, # count evidence against the class too?
 ) -> bool:
     "Does a map hold no evidence?"
     cam = np.asarray(cam, np.float32)
@@ -267,7 +267,7 @@ def overlay(
     img, # H x W x 3, whole numbers from 0 to 255, or floats from 0 to 1
     cam, # a map `in_pixels`
     scale:float=None, # the value that is drawn strongest; by default the map's own greatest
-    signed:bool=False, # blue against, red for; else only what speaks for
+    signed:bool=False, # blue against, red for; else only evidence for
     alpha:float=0.6, # opacity of the strongest, 0 to 1
 ) -> np.ndarray: # H x W x 3, uint8
     "A map laid over a picture of any size; the picture itself where the map is empty"

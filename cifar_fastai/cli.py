@@ -67,17 +67,17 @@ def _device(p): p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... 
 _recipe_options = (
     ('--arch',      str,                'NAME', "network: resnet18 or resnet34 (default resnet18)"),
     ('--model-kw',  _options,           'K=V',  "options of the network: norm, last_stride, dropout, width"),
-    ('--start',     str,                'NAMES', "how the weights start: whiten, dirac, zero_gamma, or several with + between them (default: PyTorch's)"),
+    ('--start',     str,                'NAMES', "initialization of the weights: whiten, dirac, zero_gamma, or several with + between them (default: PyTorch's)"),
     ('--policy',    str,                'NAME', "augmentation: none, flip, crop_flip, crop_flip_cutout, r3, r4, r5, or pieces such as crop4+flip+cutout12 (default crop_flip)"),
     ('--alternate', None,               None,   "alternating flips in place of the policy's random ones"),
     ('--sizes',     _sizes,             'N,N',  "heights of the training images over the epochs, such as 16,24,32 (default: full size)"),
     ('--epochs',    int,                'N',    "passes over the training images (default 20)"),
     ('--bs',        int,                'N',    "images in a batch (default 128)"),
-    ('--opt',       str,                'NAME', "optimiser: sgd, adam, adamw, muon (default sgd)"),
-    ('--opt-kw',    _options,           'K=V',  "options of the optimiser, such as nesterov=false"),
-    ('--lr',        _or_none(_number_or('find'), "number, 'find'"), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimiser's, 0.1 for sgd)"),
+    ('--opt',       str,                'NAME', "optimizer: sgd, adam, adamw, muon (default sgd)"),
+    ('--opt-kw',    _options,           'K=V',  "options of the optimizer, such as nesterov=false"),
+    ('--lr',        _or_none(_number_or('find'), "number, 'find'"), 'RATE', "peak learning rate, or 'find' to use the finder's (default: the optimizer's, 0.1 for sgd)"),
     ('--find-kw',   _options,           'K=V',  "options of the finder: start_lr, end_lr, num_it, chosen"),
-    ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimiser's, 5e-4 for sgd)"),
+    ('--wd',        _or_none(float, 'number'), 'X',    "weight decay (default: the optimizer's, 5e-4 for sgd)"),
     ('--sched',     str,                'NAME', "schedule: one_cycle, linear, plateau, constant, none (default one_cycle)"),
     ('--sched-kw',  _options,           'K=V',  "options of the schedule, such as pct_start=0.3"),
     ('--label-smoothing', float,        'EPS',  "label smoothing of the loss (default 0.0)"),
@@ -85,17 +85,17 @@ _recipe_options = (
     ('--cutmix',    float,              'ALPHA', "CutMix (default 0.0: none)"),
     ('--l1',        float,              'X',    "factor of an L1 penalty (default 0.0)"),
     ('--l2',        float,              'X',    "factor of an L2 penalty (default 0.0)"),
-    ('--grad-clip', _or_none(float, 'number'), 'NORM', "clip the gradient to this norm (default: not)"),
-    ('--ema',       _or_none(float, 'number'), 'DECAY', "average the weights, keeping this share at each step (default: not)"),
-    ('--lookahead', None,               None,   "pull the weights back to a slow copy"),
-    ('--early-stop', _or_none(int, 'whole number'), 'N',    "end after so many epochs without a better validation loss; needs --valid PART (default: not)"),
+    ('--grad-clip', _or_none(float, 'number'), 'NORM', "clip the gradient to this norm (default: off)"),
+    ('--ema',       _or_none(float, 'number'), 'DECAY', "moving average of the weights with this decay (default: off)"),
+    ('--lookahead', None,               None,   "lookahead: pull the weights toward a slow copy"),
+    ('--early-stop', _or_none(int, 'whole number'), 'N',    "stop after this many epochs without a better validation loss; needs --valid PART (default: off)"),
     ('--tta',       str,                'NAME', "test-time augmentation measured at the end: none, mirror, six (default none)"),
     ('--valid-every', int,              'N',    "epochs between validations (default 1)"),
     ('--valid',     _number_or('test'), 'PART', "validate on the test images, or on this share of the training images (default test)"),
     ('--n-train',   _or_none(int, 'whole number'), 'N',    "keep only this many training images, of each class in proportion (default: all)"),
     ('--n-valid',   _or_none(int, 'whole number'), 'N',    "keep only this many validation images, likewise (default: all)"),
     ('--precision', str,                'NAME', "auto, fp32, bf16 or fp16 (default auto: the fastest the device has)"),
-    ('--seed',      int,                'N',    "of weights, order, augmentation and held-out part (default 0)"))
+    ('--seed',      int,                'N',    "random seed of weights, order, augmentation and held-out part (default 0)"))
 
 # %% ../nbs/10_cli.ipynb #a4aac1c0
 _in_group = dict(data='valid n-train n-valid policy alternate sizes mixup cutmix', training='epochs bs opt opt-kw lr find-kw wd sched sched-kw grad-clip early-stop valid-every precision seed')
@@ -104,14 +104,14 @@ def _group_of(flag): return next((k for k,v in _in_group.items() if flag[2:] in 
 
 def _parser(prog, description, skip=(), examples=()):
     "A parser with the options of a recipe, source and device, in groups, and those groups by name"
-    told = fill(description, 90)+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
-    p = _Parser(prog, told, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = fill(description, 90)+('\n\nexamples:\n'+'\n'.join(f'  {o}' for o in examples) if examples else '')
+    p = _Parser(prog, text, usage='%(prog)s [options]', formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {k: p.add_argument_group(k) for k in ('data','recipe','training','output')}
     data,recipe,training,_ = groups.values()
     data.add_argument('--source', metavar='SRC', help='cifar10, shapes10 (generated, no download), or a path: image folder, cifar-10-batches-py, cifar-10-python.tar.gz '
                       '(default: $CIFAR_FASTAI_DATA, else fastai\'s copy of CIFAR-10, downloaded if it is not there)')
     data.add_argument('--skip-bad', action='store_true', help='leave unreadable images out, and say so (default: refuse the source)')
-    recipe.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; the options of data, recipe and training change it, and none, where a number may be left out, takes it out')
+    recipe.add_argument('--recipe', metavar='NAME', help='a recipe by name (cifar-train --list), or a JSON file of one; other options change its fields, and the value none unsets a number that may be left out')
     for flag,kind,var,text in _recipe_options:
         if flag in skip: continue
         how = dict(action=argparse.BooleanOptionalAction) if kind is None else dict(type=kind, metavar=var, **(dict(nargs='+') if kind is _options else {}))
@@ -183,7 +183,7 @@ def _ended(path, report=None):
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {path}')
     if m['completed']: return _reported(path, **report) if report else 0
-    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; go on with --resume {path}", file=sys.stderr)
+    print(f"cifar-train: stopped after {m['epochs_done']} of {epochs} epoch{'s'*(epochs!=1)}; continue with --resume {path}", file=sys.stderr)
     return 130
 
 def _reported(path, **kwargs):
@@ -196,9 +196,9 @@ def _reported(path, **kwargs):
 def _check_together(p, args):
     "End with an error where options of `cifar-train` do not go together"
     again = '--resume' if args.resume else '--rerun'
-    if args.resume and args.rerun: p.error('--resume goes on with a run and --rerun repeats it: give one of them')
+    if args.resume and args.rerun: p.error('--resume continues a run and --rerun repeats it: give one of them')
     if args.changed_data_ok and not args.resume: p.error('--changed-data-ok is for --resume: give both')
-    if args.resume and args.run_dir: p.error('--resume goes on in the folder of the run: leave --run-dir out')
+    if args.resume and args.run_dir: p.error('--resume continues in the folder of the run: leave --run-dir out')
     if (args.resume or args.rerun) and (args.recipe or args.loader!='auto' or args.deterministic or args.compile!='auto' or _changes(args)): p.error(f'{again} goes by the recipe of the run: give no other option of a recipe with it')
     if args.rerun and (args.tensorboard or args.checkpoint_every!=1): p.error('--rerun repeats a run as it was: leave --tensorboard and --checkpoint-every out')
 
@@ -221,16 +221,16 @@ def cifar_train(
     p,groups = _parser('cifar-train', 'Train a CIFAR ResNet and write a run folder: history, log, config, weights, curves, diagnosis, report.', examples=(
         'cifar-train --recipe fast20', 'cifar-train --source shapes10 --n-train 2500 --n-valid 500 --epochs 3 --bs 32 --lr 0.05', 'cifar-train --resume runs/NAME'))
     training,output = groups['training'],groups['output']
-    training.add_argument('--deterministic', action='store_true', help='the same weights each time on a GPU too; slower (a CPU needs no such option)')
+    training.add_argument('--deterministic', action='store_true', help='make equal runs on a GPU give equal weights; slower (runs on a CPU do so anyway)')
     _compile_option(training)
-    training.add_argument('--resume', metavar='RUN', help='go on with the run in this folder, by its own recipe')
-    training.add_argument('--changed-data-ok', action='store_true', help='with --resume: go on though the images are others than before')
+    training.add_argument('--resume', metavar='RUN', help='resume the run in this folder, by its own recipe')
+    training.add_argument('--changed-data-ok', action='store_true', help='with --resume: continue though the images are not the same')
     training.add_argument('--rerun', metavar='RUN', help='repeat the run in this folder, by its own recipe, into a new one (--run-dir)')
     output.add_argument('--run-dir', metavar='DIR', help='folder to write, new or empty (default: a new one under runs/)')
     output.add_argument('--checkpoint-every', type=int, default=1, metavar='N', help='epochs between checkpoints for --resume; 0: none (default 1)')
     output.add_argument('--tensorboard', action='store_true', help='log for TensorBoard into the run folder (needs the extra: pip install cifar_fastai[tensorboard])')
-    output.add_argument('--no-report', action='store_true', help='leave out report.html and its figures, which a complete run ends with')
-    output.add_argument('--list', action='store_true', help='print the recipes and end')
+    output.add_argument('--no-report', action='store_true', help='do not write report.html and its figures at the end of the run')
+    output.add_argument('--list', action='store_true', help='print the recipes and exit')
     args = p.parse_args(argv)
     def run():
         if args.list:
@@ -364,10 +364,10 @@ def _bench_table(argv):
     return _guarded('cifar-bench table', run)
 
 def _bench_explain(argv):
-    p = _Parser('cifar-bench explain', 'Measure what the explanations of a run are worth: classes, calibration, strangers, pointing game, randomisation check, ROAD.')
+    p = _Parser('cifar-bench explain', 'Measure what the explanations of a run are worth: classes, calibration, out-of-distribution pictures, pointing game, randomization check, ROAD.')
     p.add_argument('run', metavar='RUN', help='a finished run folder')
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
-    p.add_argument('--n', type=int, default=100, metavar='N', help='correctly classified images for ROAD and the randomisation check (default 100)')
+    p.add_argument('--n', type=int, default=100, metavar='N', help='correctly classified images for ROAD and the randomization check (default 100)')
     p.add_argument('--n-pointing', type=int, default=500, metavar='N', help='and for the pointing game, where there are masks (default 500)')
     p.add_argument('--methods', type=_names, metavar='M,M', help='methods, by name (default: seven)')
     p.add_argument('--layers', type=_names, metavar='L,L', help='layers, by module path (default: stage1,stage2,stage3)')
@@ -387,7 +387,7 @@ def _speed_parser(name, text, **numbers):
     "Options of a measure of speed: numbers with their defaults and help, then the common ones"
     p = _Parser(f'cifar-bench {name}', text)
     for k,(default,what) in numbers.items(): p.add_argument('--'+k.replace('_','-'), type=int, default=default, metavar='N', help=f'{what} (default {default})')
-    p.add_argument('--rounds', type=int, default=3, metavar='N', help='rounds, of which the median counts (default 3)')
+    p.add_argument('--rounds', type=int, default=3, metavar='N', help='rounds; the median is reported (default 3)')
     p.add_argument('--out', default=f'results/bench-{name}.json', metavar='FILE', help=f'the record (default results/bench-{name}.json)')
     return p
 
@@ -423,7 +423,7 @@ def _bench_loader(argv):
 
 # %% ../nbs/10_cli.ipynb #448b4e68
 def _bench_step(argv):
-    p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the write-ups' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
+    p = _speed_parser('step', "Time training steps: the learner, a bare loop of the same kind, and the reference notebooks' float32 loop.", n_batches=(4, 'batches in a round'), bs=(128, 'images in a batch'))
     p.add_argument('--precision', default='auto', metavar='NAME', help='auto, fp32, bf16 or fp16 (default auto)')
     p.add_argument('--compile', action='store_true', help='try torch.compile too')
     _device(p)
@@ -447,10 +447,10 @@ def _bench_goal(argv):
     return _measured('goal', argv, p.parse_args(argv))
 
 def _bench_growth(argv):
-    p = _Parser('cifar-bench growth', 'Show how speed and peak memory go with the number of images and with the size of a batch.')
+    p = _Parser('cifar-bench growth', 'Show how speed and peak memory depend on the number of images and on the batch size.')
     p.add_argument('--images', type=_sizes, default=(1000,10000,50000), metavar='N,N', help='numbers of training images (default 1000,10000,50000)')
     p.add_argument('--batches', type=_sizes, default=(64,128,256,512), metavar='N,N', help='images in a batch of a training step (default 64,128,256,512)')
-    p.add_argument('--source', metavar='SRC', help='the images, as many as the largest number at least (default: CIFAR-10, see cifar-train --help)')
+    p.add_argument('--source', metavar='SRC', help='the images, at least as many as the largest number (default: CIFAR-10, see cifar-train --help)')
     p.add_argument('--policy', default='crop_flip_cutout', metavar='NAME', help='augmentation (default crop_flip_cutout)')
     p.add_argument('--out', default='results/bench-growth.json', metavar='FILE', help='the record (default results/bench-growth.json)')
     _device(p)
@@ -470,7 +470,7 @@ def cifar_bench(
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in benches: return benches[argv[0]](argv[1:])
     if not argv or argv[0] in ('-h','--help'):
-        print(f"usage: cifar-bench {{{','.join(benches)}}} [options]\n\ncifar-bench NAME --help tells the options of each")
+        print(f"usage: cifar-bench {{{','.join(benches)}}} [options]\n\ncifar-bench NAME --help lists the options of each")
         return 0
     print(f"cifar-bench: error: unknown bench {argv[0]!r}: choose from {', '.join(benches)}", file=sys.stderr)
     return 2
@@ -481,7 +481,7 @@ def _picture_parser(prog, description):
     p.add_argument('files', nargs='+', metavar='FILE', help='pictures, or folders of them')
     p.add_argument('--run', metavar='RUN', help='a finished run folder (default: the newest under runs/)')
     p.add_argument('--k', type=int, default=3, metavar='N', help='how many classes of each (default 3)')
-    p.add_argument('--fit', default='crop', metavar='NAME', help='what the network sees: crop, the square at the centre, or squash, all of it (default crop)')
+    p.add_argument('--fit', default='crop', metavar='NAME', help='what the network sees: crop, the square at the center, or squash, all of it (default crop)')
     _device(p)
     return p
 
@@ -504,14 +504,14 @@ def _tell(run, table, bad, n_classes):
     print(table.to_string(index=False, na_rep=''))
     for f,why in bad: print(f'passed over: {why}', file=sys.stderr)
     print(f'\nThe probabilities are shares among the {n_classes} classes of this network: a picture of something else gets its shares too.')
-    if table.above.notna().any(): print("'above' is the share of test images that are less unusual; from 0.95 on a picture is probably none of these classes, as is said of one in twenty test images too.")
+    if table.above.notna().any(): print("'above' is the share of test images that are less unusual; from 0.95 a picture is marked as probably none of these classes, and so is one in twenty test images.")
 
 # %% ../nbs/10_cli.ipynb #9b54f3b2
 def cifar_predict(
     argv=None, # files and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Say what pictures are taken for"
-    p = _picture_parser('cifar-predict', 'Say what pictures are taken for, of any size and mode, and whether they are like what the network knows.')
+    "Predict the classes of pictures"
+    p = _picture_parser('cifar-predict', 'Predict the classes of pictures of any size and mode, and say whether they are like what the network knows.')
     p.add_argument('--csv', metavar='FILE', help='write the table there')
     args = p.parse_args(argv)
     def run():
@@ -527,10 +527,10 @@ def cifar_predict(
 def cifar_explain(
     argv=None, # files and options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Lay over pictures what spoke for a class, as PNG files"
-    p = _picture_parser('cifar-explain', 'Say what pictures are taken for, and write for each a PNG of its own size with the map of what spoke for a class; for several also a table and a contact sheet.')
+    "Lay over pictures the evidence for a class, as PNG files"
+    p = _picture_parser('cifar-explain', 'Predict the classes of pictures, and write for each a PNG of its own size with the map of the evidence for a class; for several also a table and a contact sheet.')
     p.add_argument('--target', default='predicted', metavar='CLASS', help="the class that the map is about: 'predicted', or a name (default predicted)")
-    p.add_argument('--minus', metavar='CLASS', help='a class to subtract: red speaks for the target, blue for this one')
+    p.add_argument('--minus', metavar='CLASS', help='a class to subtract: red is evidence for the target, blue for this one')
     p.add_argument('--method', metavar='NAME', help='GradCAM, GradCAM++, HiResCAM, ... (default HiResCAM)')
     p.add_argument('--layer', metavar='PATH', help='stage1, stage2, stage3, or any module path (default stage1)')
     p.add_argument('--alpha', type=float, default=0.65, metavar='X', help='opacity of the map, 0 to 1 (default 0.65)')
@@ -559,7 +559,7 @@ def cifar_app(
     p = _Parser('cifar-app', 'Serve a page that explains pictures by the network of a run, and shows its mistakes, until Ctrl-C. Needs the extra: pip install cifar_fastai[app].')
     p.add_argument('run', nargs='?', metavar='RUN', help='a finished run folder (default: the newest under runs/)')
     p.add_argument('--source', metavar='SRC', help='its images (default: from where the run had them)')
-    p.add_argument('--host', default='127.0.0.1', metavar='ADDR', help='address to listen on (default 127.0.0.1, heard by this machine alone; 0.0.0.0: by all that reach it)')
+    p.add_argument('--host', default='127.0.0.1', metavar='ADDR', help='address to listen on (default 127.0.0.1, reachable from this machine only; 0.0.0.0: from the network)')
     p.add_argument('--port', type=int, metavar='N', help='port to listen on (default: the first free one from 7860)')
     p.add_argument('--root-path', default='', metavar='PATH', help='where a proxy such as nginx or JupyterHub shows the page, as in /cifar or https://host/cifar')
     p.add_argument('--max-mb', type=float, default=10., metavar='X', help='largest upload, megabytes (default 10)')
@@ -574,7 +574,7 @@ def cifar_app(
         app = make_app(path, args.source, args.device, args.n_images)
         try:
             print(f'run: {path}\npage: {serve_app(app, args.host, args.port, args.max_mb, args.open, args.root_path)}', flush=True)
-            if args.host not in ('127.0.0.1','localhost','::1'): print('cifar-app: whoever reaches this machine can use the page', file=sys.stderr)
+            if args.host not in ('127.0.0.1','localhost','::1'): print('cifar-app: anyone who can reach this machine can use the page', file=sys.stderr)
             _until_stopped()
         finally: app.close(verbose=False)
     return _guarded('cifar-app', run)

@@ -189,7 +189,7 @@ def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
     if policy is not None:
         for i,o in enumerate(xb):
             res = policy(image=o)['image']
-            if getattr(res, 'dtype', None)!=xb.dtype or res.shape!=o.shape: raise InputError(f"the policy makes {getattr(res, 'dtype', type(res).__name__)} of shape {tuple(np.shape(res))} of images that are uint8 of shape {o.shape}: leave out what normalises, converts or resizes them; batches are normalised afterwards")
+            if getattr(res, 'dtype', None)!=xb.dtype or res.shape!=o.shape: raise InputError(f"the policy makes {getattr(res, 'dtype', type(res).__name__)} of shape {tuple(np.shape(res))} of images that are uint8 of shape {o.shape}: leave out what normalizes, converts or resizes them; batches are normalized afterwards")
             xb[i] = res
     turned = self._turned(samps)
     if turned.any(): xb[turned] = xb[turned][:,:,::-1]
@@ -240,7 +240,7 @@ def _device_batches(self:CifarDL, samps, x, idxs, ys, policy, tfms=noop):
 # %% ../nbs/03_data.ipynb #d0628ac8
 @patch
 def __iter__(self:CifarDL):
-    "As of any `TfmdDL`; on the device without PyTorch's loader, and normalised where they are made, several batches at once"
+    "As of any `TfmdDL`; on the device without PyTorch's loader, and normalized where they are made, several batches at once"
     if self.prebatched or not self.on_device or any(type(t) not in (IntToFloatTensor,Normalize) for t in self.after_batch.fs): return (yield from TfmdDL.__iter__(self))
     self.randomize(); self.before_iter()
     yield from self._device_batches(self.get_idxs(), *self._batchable(), self.after_batch)
@@ -256,7 +256,7 @@ def cifar_block(
     n_train:int=None, # keep only this many training images; None: all
     n_valid:int=None, # keep only this many validation images; None: all
 ) -> DataBlock:
-    "A `DataBlock` that makes normalised batches of `source`"
+    "A `DataBlock` that makes normalized batches of `source`"
     if stats is not None and (not isinstance(stats, (list,tuple)) or len(stats)!=2): raise InputError(f'stats is {stats!r}: give mean and standard deviation, three numbers each')
     mean,std = stats or source_stats(source)
     check_numbers('mean', mean, 3, low=0, high=1); check_numbers('std', std, 3, above=0, high=1)

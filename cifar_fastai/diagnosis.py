@@ -78,7 +78,7 @@ def _advice(f, valid):
 def diagnose(
     rows:list, # a dict per epoch, as `History.rows` and `read_history` give
     by_class:dict=None, # class name to (correct, images) of the last validation
-    level:float=0.85, # accuracy whose first epoch is told, 0 to 1
+    level:float=0.85, # accuracy whose first epoch is reported, 0 to 1
     worst:int=3, # how many classes to name
     valid:str='validation', # what to call the images it was validated on: 'validation' or 'test'
 ) -> Diagnosis:

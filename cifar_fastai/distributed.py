@@ -26,7 +26,7 @@ def share_of_batch(
 @lru_cache
 def share_dl() -> type: # `ShareDL(dl, rank=None, world_size=None)`, by default of the processes of this run
     "What one process takes of a loader, as a class: fastai's `DistributedDL`, with every image once"
-    from fastai.distributed import DistributedDL # needs Accelerate, and nobody else does
+    from fastai.distributed import DistributedDL # needs Accelerate, and nothing else does
     class ShareDL(DistributedDL):
         "What one process takes of a loader: every image once, by one of them"
         def get_idxs(self):

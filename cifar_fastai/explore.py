@@ -167,7 +167,7 @@ def cam(self:Explorer) -> torch.Tensor: # H x W, not scaled
     i,m,l,t,minus = self.scored.idx,self.method.value,self.layer.value,self.target.value,self.minus.value or None
     key = i,m,l,*(() if m in _no_class else (self._class(t), minus and self._class(minus)))
     if key not in self.kept:
-        self.note.value = f'computing {m}'+(', which asks the network once for each channel: this may take a while' if m in slow_methods else '')
+        self.note.value = f'computing {m}'+(', which runs the network once for each channel: this may take a while' if m in slow_methods else '')
         self.kept[key] = self.interp.cam([i], t, minus, method=m, layer=l, force=True)[0]
     self.kept[key] = self.kept.pop(key) # the latest is the last
     while len(self.kept)>self.keep: del self.kept[next(iter(self.kept))]
@@ -178,7 +178,7 @@ def caption(self:Explorer):
     "What is chosen, in a line"
     o,name = self.scored,{v: n for n,v in self.target.options}
     of = 'the same for every class' if self.target.disabled else f'of {name[self.target.value]}'+(f' over {name[self.minus.value]}' if self.minus.value else '')
-    return f'{o.idx}, {o.actual}{f" taken for {o.predicted}" if o.actual!=o.predicted else ""}; {self.method.value} at {self.layer.label}, {of}'
+    return f'{o.idx}, {o.actual}{f" predicted as {o.predicted}" if o.actual!=o.predicted else ""}; {self.method.value} at {self.layer.label}, {of}'
 
 # %% ../nbs/09_explore.ipynb #1b568ac6
 _strip = '<div style="height:6px;max-width:160px;background:linear-gradient(90deg,{})"></div>'
@@ -191,7 +191,7 @@ def draw(self:Explorer):
     o,signed,cam = self.scored,bool(self.minus.value),self.cam()
     img,top = self.picture(o.idx),float(cam.abs().max() if signed else cam.max())
     self.left.value,self.right.value = _png(_bytes(img), self.side),_png(overlay(img, cam, None, signed, self.alpha.value), self.side)
-    self.under_left.value = _lines(f'item <b>{o.idx}</b>: {escape(o.actual)}'+('' if o.actual==o.predicted else f', taken for {escape(o.predicted)}'), f'loss {o.loss:.2f}')
+    self.under_left.value = _lines(f'item <b>{o.idx}</b>: {escape(o.actual)}'+('' if o.actual==o.predicted else f', predicted as {escape(o.predicted)}'), f'loss {o.loss:.2f}')
     said = ('no evidence either way' if signed else 'no positive evidence') if is_empty(cam, signed) else f"{'blue against, red for; ' if signed else ''}strongest {top:.3g}{_red_blue if signed else _inferno}"
     self.under_right.value = _lines(f'{self.method.value} at {escape(self.layer.label)}', said)
     self.table.value,self.note.value = self._probabilities(),''

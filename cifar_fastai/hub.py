@@ -63,10 +63,10 @@ def _parcel(run_dir, repo_id, license):
 
 @contextmanager
 def _plain_words(repo_id):
-    "What goes wrong between here and the Hub, as errors a user can mend"
+    "What goes wrong between here and the Hub, as errors a user can fix"
     e = _hub().errors
     try: yield
-    except e.HFValidationError as x: raise InputError(f'{repo_id!r} is no name of a repository: give owner/name') from x
+    except e.HFValidationError as x: raise InputError(f'{repo_id!r} is not the name of a repository: give owner/name') from x
     except e.GatedRepoError as x: raise InputError(f'{repo_id} is open only to those its owner lets in: ask on its page') from x
     except e.RevisionNotFoundError as x: raise InputError(f'{repo_id} has no such revision: give a branch, tag or commit that it has') from x
     except e.RepositoryNotFoundError as x: raise InputError(f'there is no {repo_id} on the Hub, or it is private: look at the name, or log in with `hf auth login`') from x

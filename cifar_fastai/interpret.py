@@ -139,7 +139,7 @@ def confusion_matrix(self:CifarInterpretation): # classes x classes, rows are ac
 
 @patch
 def most_confused(self:CifarInterpretation,
-    min_val:int=1, # least count to tell
+    min_val:int=1, # least count to list
 ): # list of (actual, predicted, count), most frequent first
     "Pairs of classes that are mistaken for each other"
     check_number('min_val', min_val, low=1, whole=True)
@@ -159,7 +159,7 @@ def run_learner(
     source=None, # its images; by default from where the run had them
     device=None, # where to compute; by default the GPU if there is one
 ) -> Learner:
-    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images are others"
+    "The network of a run, with the images it was trained and validated on; raises `InputError` where weights are missing or the images differ"
     path,device = Path(run_dir).expanduser(),pick_device(device)
     model,meta = load_network(path)
     r,config = read_run(path)
@@ -174,7 +174,7 @@ def from_run(cls:CifarInterpretation,
     ds_idx:int=1, # 0: the training items, 1: the validation items
     device=None, # where to compute; by default the GPU if there is one
 ):
-    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images are others"
+    "Load the network of a run and score the images it was validated on; raises `InputError` where weights are missing or the images differ"
     return cls.from_learner(run_learner(run_dir, source, device), ds_idx)
 
 # %% ../nbs/07_interpret.ipynb #2dcfe38e
@@ -270,7 +270,7 @@ def correct(self:CifarInterpretation,
 # %% ../nbs/07_interpret.ipynb #8cbb8a58
 @patch
 def per_class(self:CifarInterpretation): # a data frame, a row for each class
-    "Accuracy of each class with its 95 % interval, and what it is most often taken for; lowest first"
+    "Accuracy of each class with its 95 % interval, and what it is most often predicted as; lowest first"
     cm,rows = self.confusion_matrix(),[]
     for i,name in enumerate(self.vocab):
         n,right,others = int(cm[i].sum()),int(cm[i,i]),np.where(np.arange(len(cm))==i, -1, cm[i])
@@ -334,7 +334,7 @@ def _agreement(x, targs, idxs, said, n):
 @patch
 def label_errors(self:CifarInterpretation,
     k:int=20, # at most how many
-    neighbours:int=10, # how many neighbors the table tells of
+    neighbours:int=10, # how many neighbors `neighbors with it` counts
     agree:float=0, # leave out items where fewer of them, as a share, bear the suggested label; 0 keeps all
     others=(), # interpretations or logits of other networks for the same items; the mean of all probabilities then ranks
 ): # data frame, most suspicious first; empty if there is none

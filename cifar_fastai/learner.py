@@ -166,9 +166,9 @@ def log_line(
 ) -> str: # one line
     "A row of the log as a line of text"
     e,lr,*parts,s,i = _fmt(row)
-    told = lambda loss,acc,count: f'{loss} {acc}' + (f' ({count})' if count!='-' else '')
-    valid = f'valid {told(*parts[3:])}' if {*parts[3:]}!={'-'} else 'not validated'
-    return f'epoch {e}  lr {lr}  train {told(*parts[:3])}  {valid}  {s} s  {i} img/s'
+    shown = lambda loss,acc,count: f'{loss} {acc}' + (f' ({count})' if count!='-' else '')
+    valid = f'valid {shown(*parts[3:])}' if {*parts[3:]}!={'-'} else 'not validated'
+    return f'epoch {e}  lr {lr}  train {shown(*parts[:3])}  {valid}  {s} s  {i} img/s'
 
 _head = ['epoch','lr','train loss','acc','correct','valid loss','acc','correct','seconds','img/s']
 
@@ -350,7 +350,7 @@ def _check_classes(n, dls):
 def after_pred(self:History):
     if self.iter: return # the batches of a pass are alike, and asking loaders for their classes takes Python long
     fetch = getattr(self.learn, 'gather_preds', None)
-    if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to tell: give a loader with labels (with_labels=True), or ask for predictions alone')
+    if not self.yb and (fetch is None or fetch.with_loss): raise RunError('these items have no labels, so there is no loss to report: give a loader with labels (with_labels=True), or ask for predictions alone')
     if getattr(self.pred, 'ndim', 0)==2 and hasattr(self.dls, 'vocab') and isinstance(self.learn.loss_func, CrossEntropyLossFlat): _check_classes(self.pred.shape[1], self.dls)
 
 # %% ../nbs/05_learner.ipynb #15b18ef8
@@ -499,12 +499,12 @@ def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own
     opt='sgd', # name in `opts`, or a fastai `opt_func`
-    opt_kw:dict=None, # options of the optimiser, such as `momentum`
-    start='', # names in `tricks.inits` with '+' between them, such as 'whiten'; '' is PyTorch's start
+    opt_kw:dict=None, # options of the optimizer, such as `momentum`
+    start='', # names in `tricks.inits` with '+' between them, such as 'whiten'; '' is PyTorch's initialization
     loss=None, # a loss function; by default cross-entropy
     label_smoothing:float=0., # of the cross-entropy, 0 <= eps < 1
-    lr=None, # default rate, a number or a slice as in fastai; by default the optimiser's
-    wd:float=None, # weight decay; by default the optimiser's
+    lr=None, # default rate, a number or a slice as in fastai; by default the optimizer's
+    wd:float=None, # weight decay; by default the optimizer's
     precision:str='auto', # 'auto', 'fp32', 'bf16' or 'fp16'
     channels_last:bool=True, # keep the channels of a pixel together in memory, as fast convolutions want them
     metrics=accuracy, # as in fastai
@@ -521,13 +521,13 @@ def cifar_learner(
         items = _spread(dls.train_ds.items)
         start_from(model, start, dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0].as_subclass(torch.Tensor).cpu())
     model = model.to(device)
-    narrow = not channels_last_is_safe(model, device, getattr(getattr(dls, 'source', None), 'size', None))
+    narrow = not channels_last_is_safe(model, device)
     if channels_last and not narrow: model = model.to(memory_format=torch.channels_last)
     if compile: model.compile() # in place, so that names of weights stay
     check_number('label_smoothing', label_smoothing, low=0, below=1)
     if loss is None: loss = _CrossEntropy(label_smoothing=label_smoothing)
     if isinstance(opt, str):
-        opt,hps = opts[one_of('optimiser', opt, opts)]
+        opt,hps = opts[one_of('optimizer', opt, opts)]
         opt = _fused(_with_options(opt, opt_kw), device)
         lr,wd = hps['lr'] if lr is None else lr, hps['wd'] if wd is None else wd
     kwargs.setdefault('splitter', depth_groups)
@@ -677,7 +677,7 @@ def fit_linear_cycle(self:Learner,
     moms=None, # momentum at start, peak and end; by default the learner's
     wd:float=None, # weight decay
     cbs=None, # more callbacks
-    reset_opt:bool=False, # start with a new optimiser?
+    reset_opt:bool=False, # start with a new optimizer?
 ):
     "Fit for `n_epoch` with a linear one-cycle, as `fit_one_cycle` does with cosines"
     check_number('n_epoch', n_epoch, low=1, whole=True)
@@ -736,7 +736,7 @@ def plot_lr(
 
 # %% ../nbs/05_learner.ipynb #39c403d8
 class RunError(InputError):
-    "A run cannot go on; the message says why, and what to do"
+    "A run cannot continue; the message says why, and what to do"
     def __init__(self,
         msg:str, # one line
     ):
@@ -781,11 +781,11 @@ def plain_words(
     bs:int, # images in a batch
     device, # where they are
 ):
-    "Say in a line what want of memory or the death of a loader process means"
+    "Say in a line what running out of memory or the death of a loader process means"
     try: yield
     except RuntimeError as e:
         dead = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is )?([^\n]+?)\.?\s*(?:\n|$)', str(e))
-        if dead: raise RunError(f"loader process {dead[1]} died ({dead[2]}), most often for want of memory: go on with fewer workers (0: none)") from e
+        if dead: raise RunError(f"loader process {dead[1]} died ({dead[2]}), most often out of memory: continue with fewer workers (0: none)") from e
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e): raise
         raise RunError(f"{device} has not enough memory for batches of {bs} images: {f'try bs={bs//2}' if bs>1 else 'take a narrower network or smaller images'}") from e
 
@@ -796,7 +796,7 @@ def save_network(
     vocab, # class names, in the order of the logits
     stats, # mean and standard deviation of each channel, scale 0-1
     size:int=32, # height and width of the images, pixels
-    energy=None, # energy of each validation image, to tell later whether a picture is unlike them
+    energy=None, # energy of each validation image, to judge later whether a picture is unlike them
 ):
     "Write `model.safetensors` and `model.json` to the folder `path`"
     path = Path(path)
@@ -886,8 +886,8 @@ def writing_to(
     "Say in a line why the folder `path` cannot be written"
     try: yield
     except OSError as e:
-        if not Path(path).is_dir(): raise RunError(f'folder {path} is gone: start anew, in a folder that stays') from e
-        raise RunError(f'folder {path} cannot be written ({e.strerror or e}): mend that, and resume; what was written before is whole') from e
+        if not Path(path).is_dir(): raise RunError(f'folder {path} is gone: start again, in a folder that stays') from e
+        raise RunError(f'folder {path} cannot be written ({e.strerror or e}): fix that, and resume; what was written before is whole') from e
 
 _held = set() # the folders that this process has locked
 
@@ -938,8 +938,8 @@ class RunLog(Callback):
 
     def before_train(self):
         if self.written is not None: return
-        self.written = len(self.learn.history.rows) # none, unless an earlier run goes on
-        self._log(describe(self.learn)+(f', going on after epoch {self.written}' if self.written else ''))
+        self.written = len(self.learn.history.rows) # none, unless an earlier run is resumed
+        self._log(describe(self.learn)+(f', resuming after epoch {self.written}' if self.written else ''))
 
     def after_epoch(self):
         rows = self.learn.history.rows
@@ -982,7 +982,7 @@ def _plain(o):
     "`o` with Python's numbers for NumPy's and plain tensors for fastai's, which a load that runs no code refuses"
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
-    if isinstance(o, L): return [_plain(x) for x in o] # of fastai's own optimisers
+    if isinstance(o, L): return [_plain(x) for x in o] # of fastai's own optimizers
     if isinstance(o, (list,tuple)): return type(o)(map(_plain, o))
     return o.item() if isinstance(o, np.generic) else o
 
@@ -1010,7 +1010,7 @@ def _state(learn):
 
 # %% ../nbs/05_learner.ipynb #c4ec9017
 class Checkpoint(Callback):
-    "Write all that going on depends on to `path`, after each epoch"
+    "Write all that resuming depends on to `path`, after each epoch"
     order,watches = 70,True # after all that learns from an epoch, such as fastai's trackers
     def __init__(self,
         path, # file, in a folder that exists
@@ -1050,8 +1050,8 @@ def _differs(learn, s, changed_data_ok):
         if was.get(k)!=now.get(k): yield f"another network, where {k} is {was.get(k, 'missing')} and here {now.get(k, 'missing')}: build the same"
     if _groups(s['opt'])!=_groups(learn.opt.state_dict()):
         yield 'a run with other parameter groups, such as those of an earlier version of the package: start again'
-    if s['opt_name']!=_opt_name(learn): yield f"a run with {s['opt_name']}, and this one has {_opt_name(learn)}: give the same optimiser"
-    if set(s['cbs'])!=cbs: yield f"a run with {', '.join(sorted(s['cbs'])) or 'no callback'} to go on with, and this one has {', '.join(sorted(cbs)) or 'none'}: give the same callbacks"
+    if s['opt_name']!=_opt_name(learn): yield f"a run with {s['opt_name']}, and this one has {_opt_name(learn)}: give the same optimizer"
+    if set(s['cbs'])!=cbs: yield f"a run with {', '.join(sorted(s['cbs'])) or 'no callback'}, and this one has {', '.join(sorted(cbs)) or 'none'}: give the same callbacks"
     if s['data']!=_fingerprint(learn.dls) and not changed_data_ok: yield 'a run on other data: give the same, or allow the change with changed_data_ok=True'
 
 # %% ../nbs/05_learner.ipynb #658090a4
@@ -1059,14 +1059,14 @@ def _differs(learn, s, changed_data_ok):
 def going_on(
     learn:Learner, # built as it was for the run that was cut off
     path, # what `Checkpoint` wrote
-    changed_data_ok:bool=False, # go on with other images than before?
+    changed_data_ok:bool=False, # resume with other images than before?
 ): # yields the number of epochs that are done
-    "Let the next fit go on from a checkpoint; raises `InputError` for a file that is none, or of another run"
+    "Let the next fit resume from a checkpoint; raises `InputError` for a file that is none, or of another run"
     try: s = torch.load(path, map_location=learn.dls.device, weights_only=True)
-    except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start anew') from e
-    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): remove it and start anew') from e
+    except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start again') from e
+    except Exception as e: raise InputError(f'{path} cannot be read as a checkpoint ({(str(e) or type(e).__name__).splitlines()[0]}): remove it and start again') from e
     if not isinstance(s, dict) or not {'n_epoch','opt_name','recorder','rngs','grads'}<=set(s):
-        raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start anew')
+        raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start again')
     def do_fit():
         for o in _differs(learn, s, changed_data_ok): raise InputError(f'the checkpoint is of {o}')
         _restore(learn, s)

@@ -23,9 +23,9 @@ def _glibc():
     return lib if hasattr(lib, 'gnu_get_libc_version') else None
 
 def keep_memory(
-    keep:bool=True, # keep what is freed, or give back what is free, and go on as glibc does by itself?
+    keep:bool=True, # keep what is freed, or give back what is free, and leave glibc to its default?
 ) -> bool: # whether it could: False without glibc, with `CIFAR_FASTAI_KEEP_MEMORY=0`, or where a variable such as `MALLOC_MMAP_MAX_` says how to allocate
-    "Keep freed memory in this process for whatever asks next (see mallopt(3)), until told otherwise"
+    "Keep freed memory in this process for whatever asks next (see mallopt(3)), until it is turned off"
     check_kind('keep', keep, bool, 'True or False')
     if not (lib := _glibc()): return False
     lib.mallopt(_mmap_max, 0 if keep else 65536) # how many arrays may be asked for one by one
@@ -37,6 +37,6 @@ def keep_memory(
 
 # %% ../nbs/00_memory.ipynb #6671c2f9
 class KeepMemory(Callback):
-    "Keep what a step on a CPU frees for the next one, while a fit goes on, or one of the validations that fastai tells of as a fit"
+    "Keep what a step on a CPU frees for the next one, during a fit or a validation that fastai runs as a fit"
     def before_fit(self): keep_memory()
     def after_fit(self): keep_memory(False)

@@ -98,7 +98,7 @@ def check_model_kw(
     arch:str, # name in `archs`
     model_kw:dict, # options of the network
 ):
-    "Raise `InputError` for an option that the network has not, or a value that it refuses"
+    "Raise `InputError` for an option that the network lacks, or a value that it refuses"
     known = [k for k in inspect.signature(ResNet).parameters if k!='n_blocks']
     for k in model_kw:
         near = get_close_matches(str(k), known, 1)
@@ -263,12 +263,11 @@ def summary(
 def channels_last_is_safe(
     model:nn.Module, # the network that is to be trained
     device, # where: a `torch.device` or its name
-    size:int=None, # the larger side of its images, pixels; None: any
 ) -> bool:
     "Can `model` be trained in PyTorch's channels-last layout? On a CPU, some narrow convolutions end the process"
     if torch.device(device).type!='cpu': return True
     def narrow(m):
         few = m.weight.shape[0]<8 # seen to fail in networks of 2 channels
-        strided = m.kernel_size==(1,1) and max(m.stride)>1 and m.weight.shape[1]<16 and (size is None or size>44)
+        strided = m.kernel_size==(1,1) and max(m.stride)>1 and m.weight.shape[1]<16
         return few or strided
     return not any(narrow(m) for m in model.modules() if isinstance(m, nn.Conv2d))

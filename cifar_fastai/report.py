@@ -39,7 +39,7 @@ _time = lambda s: f'{s:.1f} s' if s<10 else f'{s:.0f} s' if s<120 else f'{s/60:.
 
 # %% ../nbs/09_report.ipynb #f10a7b06
 class RunFolder:
-    "What a run left, finished or not; raises `InputError` for a folder of no run"
+    "What a run left, finished or not; raises `InputError` for a folder that is not a run"
     def __init__(self,
         run_dir, # folder of a run
     ):
@@ -108,7 +108,7 @@ def __repr__(self:CifarInterpretation): return f'{len(self.targs):,} images of {
 @patch
 def _repr_markdown_(self:CifarInterpretation):
     t = self.tables(3)
-    pairs = md_text(', '.join(f'{a} taken for {p} ({n})' for a,p,n in t['most_confused']))
+    pairs = md_text(', '.join(f'{a} predicted as {p} ({n})' for a,p,n in t['most_confused']))
     return '\n'.join([f"**{t['images']:,} images** of {len(self.vocab)} classes", '', f"- accuracy {_pct(t['accuracy'])}, 95 % interval {_pct(t['low'])} to {_pct(t['high'])}",
                       f"- expected calibration error {_pct(t['ece'])}", f"- most often confused: {pairs or 'none'}"])
 
@@ -590,7 +590,7 @@ def make_report(
     figures:str='png', # format of the figure files, of `figure_formats`
     dpi:float=200, # dots per inch of the figure files
 ) -> Report:
-    "Write the report of a run; raises `InputError` for a folder of no run, a wrong option, or a `source` of other images. Where weights or images are not to be had, the page goes without and says so"
+    "Write the report of a run; raises `InputError` for a folder that is not a run, a wrong option, or a `source` of other images. Where weights or images are missing, the page leaves out what needs them and says so"
     run = RunFolder(run_dir)
     check_number('n', n, low=1, high=100, whole=True)
     figs = _Figures(one_of('format of figures', figures, figure_formats), check_number('dpi', dpi, low=20, high=1200))

@@ -20,9 +20,9 @@ _difficulty = dict(
     radius      = (37, 46), # radius of the object's circumscribed circle, in % of the side
     squash      = (80, 100), # its height in % of its width
     rotate      = 25, # it is turned by at most this many degrees either way
-    shift       = 7, # its centre is off the image's centre by at most this, in % of the side
+    shift       = 7, # its center is off the image's center by at most this, in % of the side
     contrast    = 140, # it is brighter than any point of the ground by at least this
-    ground      = 28, # each colour channel of the ground varies by at most this either way
+    ground      = 28, # each color channel of the ground varies by at most this either way
     distractors = 3, # at most this many fragments lie around
     occlude     = 60, # this share of the images has something in front of the object, in %
     visible     = 60, # of which at least this share stays visible, in %
@@ -188,7 +188,7 @@ def shapes10(
     path = Path(path).expanduser().resolve()
     if _holds(path, want): return path
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(f'{path} holds something other than this data set, whole: give a new or empty folder, or delete it')
+        raise InputError(f'{path} does not hold a complete copy of this data set: give a new or empty folder, or delete it')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -197,7 +197,7 @@ def shapes10(
             if path.is_dir(): path.rmdir() # Windows renames onto nothing, not even an empty folder
             os.rename(Path(tmp)/'set', path)
     except OSError as e:
-        if not _holds(path, want): raise InputError(f'{path} cannot be made: {e}; give a folder that can be written, with room') from e
+        if not _holds(path, want): raise InputError(f'{path} cannot be made: {e}; give a folder that can be written, on a disk with free space') from e
     return path # where another process was faster, its set
 
 # %% ../nbs/00_shapes.ipynb #c32db28a

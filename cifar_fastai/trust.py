@@ -27,7 +27,7 @@ def marks(
     maps:torch.Tensor, # N x H x W, as `in_pixels` gives them
     masks:np.ndarray, # N x H x W, True on the object
 ) -> dict: # `hit`: did the peak lie on the object, N; `energy`: share of the sum on it, N; `empty`: no positive value, N
-    "Mark maps by the masks of the objects"
+    "Score maps by the masks of the objects"
     masks = np.asarray(masks)
     if tuple(maps.shape)!=masks.shape: raise InputError(f'maps of shape {tuple(maps.shape)} and masks of shape {masks.shape}: give one each, of the same size, by in_pixels')
     flat,m = maps.clamp(min=0).numpy().reshape(len(maps), -1),np.asarray(masks, bool).reshape(len(maps), -1)
@@ -43,8 +43,8 @@ def masks(self:CifarInterpretation,
     src = getattr(self.learn.dls, 'source', None)
     if getattr(src, 'name', None)!='shapes10':
         name = getattr(src, 'name', None) or 'this data'
-        raise InputError(f'{name} has no masks of its objects, so nothing tells whether a map hits one: '
-                         'only the sample data shapes10 has them; randomisation and road need none')
+        raise InputError(f'{name} has no masks of its objects, so nothing says whether a map hits one: '
+                         'only the sample data shapes10 has them; `randomisation` and `road` need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')
@@ -70,7 +70,7 @@ def pointing_game(self:CifarInterpretation,
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
     n:int=None, # how many correctly classified items; by default all
-    goal:float=0.9, # share of hits from which a combination is said to pass
+    goal:float=0.9, # least share of hits that counts as a pass
     smooth:float=None, # as for `in_pixels`
     seed:int=0, # of the choice of `n`, and of the random map
 ): # data frame, a row for each method and layer
@@ -103,9 +103,9 @@ def randomisation(self:CifarInterpretation,
     methods=tried_methods, # names in `cam_methods`
     layers=tried_layers, # module paths
     n:int=64, # how many correctly classified items
-    limit:float=0.5, # a correlation from which the map is said to have stayed
+    limit:float=0.5, # correlation from which a map counts as unchanged
     seed:int=0, # of the items and the new weights
-): # data frame, a row for each method, layer and part that was randomised last
+): # data frame, a row for each method, layer and part that was randomized last
     "Rank correlation of the maps with those of the network whose parts, from the head down, have new weights; the target class stays"
     check_number('limit', limit, low=0, high=1); methods,layers = _tried(methods, layers)
     items,model = self._right(n, seed),copy.deepcopy(getattr(self.learn.model, '_orig_mod', self.learn.model))
@@ -143,7 +143,7 @@ def randomisation_verdicts(
 def plot_randomisation(
     table, # of `randomisation`
 ):
-    "The correlation as part after part is randomised, a panel for each layer"
+    "The correlation as part after part is randomized, a panel for each layer"
     layers,parts = list(dict.fromkeys(table.layer)),list(dict.fromkeys(table.part))
     fig,axs = plt.subplots(1, len(layers), figsize=(3.2*len(layers), 2.8), sharey=True, squeeze=False)
     for ax,layer in zip(axs[0], layers):

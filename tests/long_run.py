@@ -1,4 +1,4 @@
-"""300 short epochs in one process, two loader processes made anew in each: memory stays flat, and no process and no file handle is left.
+"""300 short epochs in one process, two loader processes started again in each: memory stays flat, and no process and no file handle is left.
 `python tests/long_run.py` writes `results/long-run.json`; exit code 1 if it is not so."""
 import argparse, gc, json, multiprocessing, os, platform, sys, tempfile, time
 from pathlib import Path
@@ -38,7 +38,7 @@ def main():
     grown = at[args.epochs]-at[first]
     flat = grown < 0.03*at[first]
     clean = after==before and len({o[2:] for o in watch.rows[first-1:]})==1
-    write_json(args.out, dict(what='one run of many short epochs, two loader processes made anew in each: memory after each tenth epoch, MiB of resident set', command=' '.join(['python', 'tests/long_run.py', *sys.argv[1:]]),
+    write_json(args.out, dict(what='one run of many short epochs, two loader processes started again in each: memory after each tenth epoch, MiB of resident set', command=' '.join(['python', 'tests/long_run.py', *sys.argv[1:]]),
         epochs=args.epochs, steps=args.epochs*4, seconds=round(seconds), rss_mib={e: round(at[e], 1) for e in range(10, args.epochs+1, 10)}, grown_mib=round(grown, 1), from_epoch=first, flat=flat,
         handles_before=before[0], handles_after=after[0], processes_before=before[1], processes_after=after[1], handles_in_epochs=sorted({o[2] for o in watch.rows}), processes_in_epochs=sorted({o[3] for o in watch.rows}), clean=clean,
         data='shapes10, 200 training and 50 test images', recipe={k: getattr(recipe, k) for k in ('bs','policy','alternate','sizes','ema','model_kw')}, cores=os.cpu_count(),

@@ -103,11 +103,11 @@ def test_a_picture_is_answered(page, view, source):
     img = Image.fromarray(source.x[0])
     classes,drawn,note = page.look(page.sent(png(img)))
     e = view.explain(img)
-    assert [(o['label'], round(o['confidence'], 4)) for o in classes['confidences']]==[(c, round(p, 4)) for c,p in e.prediction.top] and f'spoke for {e.target}' in note
+    assert [(o['label'], round(o['confidence'], 4)) for o in classes['confidences']]==[(c, round(p, 4)) for c,p in e.prediction.top] and f'evidence for {e.target}' in note
     got = page.http.get(f"gradio_api/file={drawn['path']}")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(got.content)).convert('RGB')), np.asarray(app_room._for_page(e).overlay(0.65)))
     signed = page.look(page.sent(png(img)), target='star', minus='ring', method='GradCAM', layer='stage3', fit='squash', alpha=1)
-    assert 'Red spoke for star, blue for ring. GradCAM at stage3.' in signed[2] and signed[1]['path']!=drawn['path']
+    assert 'Red is evidence for star, blue for ring. GradCAM at stage3.' in signed[2] and signed[1]['path']!=drawn['path']
     assert page.look(None)==[None]*3
 
 def test_opacity_asks_the_network_nothing(page, source, monkeypatch):
@@ -157,7 +157,7 @@ def test_a_thumbnail_that_is_none(page, index):
 
 def test_mistakes(page, view):
     m = page.ask('by', 'input', ['loss','','',None])['output']['data']
-    assert f'{len(view.mistakes())} of the' in m[0] and [o['caption'] for o in m[1]['value']]==[f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %' for o,*_ in view.mistakes()]
+    assert f'{len(view.mistakes())} of the' in m[0] and [o['caption'] for o in m[1]['value']]==[f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o,*_ in view.mistakes()]
     img,note,target,minus,tabs = page.ask('mistakes', 'select', ['loss','','',None], event_data=dict(index=1, value=None))['output']['data'][:5]
     o,pic,_ = view.mistakes()[1]
     assert f'<b>{o.actual}</b>' in note and (target,minus,tabs['selected'])==('predicted','','picture')
@@ -243,7 +243,7 @@ def test_command(run_dir, source, tmp_path, capsys, monkeypatch):
     assert out==f'run: runs/newest\npage: {asked[0][0].local_url}\n' and err=='cifar-app: stopped\n' and asked[0][1]==('127.0.0.1', None, 10., False, '')
     with pytest.raises(httpx.ConnectError): httpx.get(asked[0][0].local_url, trust_env=False)
     assert cifar_app([str(run_dir), '--device','cpu', '--host','0.0.0.0', '--max-mb','3'])==130
-    assert 'whoever reaches this machine can use the page' in capsys.readouterr().err and asked[1][1]==('0.0.0.0', None, 3., False, '')
+    assert 'anyone who can reach this machine can use the page' in capsys.readouterr().err and asked[1][1]==('0.0.0.0', None, 3., False, '')
 
 # ---- in a browser
 
@@ -287,15 +287,15 @@ def test_all_of_it_in_a_browser(page, view, source, tmp_path):
         b = Browser(p, page.url)
         b.upload(png(photo), 'photo.png')
         b.until(lambda: b.shown() and e.target in b.classes(), 'upload')
-        assert f'Bright is what spoke for {e.target}. HiResCAM at stage1.' in b.text('said')
+        assert f'Bright is evidence for {e.target}. HiResCAM at stage1.' in b.text('said')
         b.changes(lambda: b.choose('method', 'GradCAM'), 'method'); assert 'GradCAM at stage1' in b.text('said')
         b.changes(lambda: b.choose('layer', 'stage2 (16x16)'), 'stage'); assert 'GradCAM at stage2' in b.text('said')
         b.changes(lambda: b.choose('target', 'star'), 'target')
-        b.changes(lambda: b.choose('minus', 'ring'), 'minus'); b.until(lambda: 'Red spoke for star, blue for ring' in b.text('said'), 'said')
+        b.changes(lambda: b.choose('minus', 'ring'), 'minus'); b.until(lambda: 'Red is evidence for star, blue for ring' in b.text('said'), 'said')
         b.changes(lambda: b.page.locator('#alpha input[type=number]').fill('0.2'), 'opacity')
         b.changes(lambda: b.page.get_by_role('radio', name='squash').check(), 'fit')
         b.choose('minus', 'star'); b.until(lambda: 'target and minus are both star' in b.text('said') and not b.shown(), 'same classes')
-        b.changes(lambda: b.choose('minus', 'nothing'), 'mended')
+        b.changes(lambda: b.choose('minus', 'nothing'), 'fixed')
         assert b.wrong==[]
         b.page.get_by_label('Remove Image').click(); b.until(lambda: not b.shown() and b.text('said')=='', 'clear')
         b.upload(b'no picture', 'torn.png'); b.until(lambda: 'cannot read image 10 bytes: not an image' in b.text('said'), 'torn'); assert not b.shown()
@@ -308,9 +308,9 @@ def test_all_of_it_in_a_browser(page, view, source, tmp_path):
         b.page.get_by_role('tab', name='Mistakes').click(); b.until(lambda: b.page.locator('#mistakes img').count()==len(view.mistakes()), 'mistakes')
         first = b.shown('mistakes')
         b.page.get_by_role('radio', name='surest').check(); o = view.mistakes('confidence')[1][0]
-        b.until(lambda: f'{o.actual} taken for {o.predicted}' in b.page.locator('#mistakes button').nth(1).inner_text(), 'order')
+        b.until(lambda: f'{o.actual} predicted as {o.predicted}' in b.page.locator('#mistakes button').nth(1).inner_text(), 'order')
         b.changes(lambda: b.page.locator('#mistakes button').nth(1).click(), 'look into')
-        b.until(lambda: f'A test image: {o.actual}, taken for {o.predicted}.' in b.text('about') and o.predicted in b.classes(), 'mistake')
+        b.until(lambda: f'A test image: {o.actual}, predicted as {o.predicted}.' in b.text('about') and o.predicted in b.classes(), 'mistake')
         assert b.page.get_by_role('tab', name='Picture').get_attribute('aria-selected')=='true' and b.page.locator('#picture img').evaluate('o => o.naturalWidth')==32
         b.changes(lambda: pick(0), 'pick the same again')
         b.page.get_by_role('tab', name='Mistakes').click(); b.page.wait_for_timeout(1000)
@@ -352,9 +352,9 @@ def test_class_names_are_text(tmp_path):
             for i in (0,1):
                 b.changes(lambda: b.page.locator('#samples button').nth(i).click(), 'pick')
                 b.until(lambda: names[i] in b.text('about'), 'about'); assert all(o in b.classes() for o in names)
-            b.choose('target', names[0]); b.until(lambda: f'spoke for {names[0]}' in b.text('said'), 'target')
+            b.choose('target', names[0]); b.until(lambda: f'vidence for {names[0]}' in b.text('said'), 'target')
             b.choose('minus', names[0]); b.until(lambda: 'target and minus are both' in b.text('said') and names[0] in b.text('said'), 'minus')
-            b.page.get_by_role('tab', name='Mistakes').click(); b.until(lambda: ' taken for ' in b.page.inner_text('body') or 'no mistakes' in b.page.inner_text('body'), 'mistakes')
+            b.page.get_by_role('tab', name='Mistakes').click(); b.until(lambda: ' predicted as ' in b.page.inner_text('body') or 'no mistakes' in b.page.inner_text('body'), 'mistakes')
             assert '<i>run' in b.page.inner_text('h1') and '<b>mine</b>' in b.page.inner_text('body') and b.wrong==[]
             b.browser.close()
     finally: app.close(verbose=False)

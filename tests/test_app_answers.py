@@ -65,13 +65,13 @@ def test_features_of_other_weights_are_refused(trained, tmp_path):
 def test_mistakes_by_class_and_page(page, view):
     "Filters and pages show the same mistakes as the viewer, and the one that is chosen is the one that was shown"
     every = view.wrong()
-    said = lambda o: f'{o.actual} taken for {o.predicted}, {100*o.prob:.0f} %'
+    said = lambda o: f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %'
     captions = lambda data: [o['caption'] for o in data[1]['value']]
     first = page.ask('actual', 'input', ['loss', every[0].actual, '', None])['output']['data']
     assert captions(first)==[said(o) for o in every if o.actual==every[0].actual][:24] and f'of class {every[0].actual}' in first[0]
     o = next(o for o in every if o.actual==every[0].actual)
     about = page.ask('mistakes', 'select', ['loss', o.actual, o.predicted, None], event_data=dict(index=0, value=None))['output']['data'][1]
-    assert f'<b>{o.actual}</b>, taken for <b>{o.predicted}</b>' in about
+    assert f'<b>{o.actual}</b>, predicted as <b>{o.predicted}</b>' in about
     if len(every)>24:
         second = page.ask('next', 'click', ['loss', '', '', None])['output']['data']
         assert captions(second)==[said(o) for o in every[24:48]] and f'25 to {min(48, len(every))} of the {len(every)} mistakes' in second[0]

@@ -41,7 +41,7 @@ def test_tables_and_lists(run, interp):
     items = interp.scored(range(30))
     cells = Shown(items).cells()
     assert len(cells)==6*30 and cells[1::6]==[o.actual for o in items] and cells[2::6]==[o.predicted for o in items] and cells[0::6]==[str(i) for i in range(30)]
-    assert '30 images' in Shown(interp).text and any(f'{a} taken for {b}' in Shown(interp).text for a in names for b in names)
+    assert '30 images' in Shown(interp).text and any(f'{a} predicted as {b}' in Shown(interp).text for a in names for b in names)
     assert all(o in Shown(PictureClassifier.from_run(path, device='cpu')).text for o in names)
     folder = Shown(RunFolder(path))
     assert any('<i>|mine' in c for c in folder.cells()) and any('<u>|r' in c for c in folder.cells()) and len(folder.cells())%2==0

@@ -43,7 +43,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_resumed_processes(tmp_path):
-    "A run of two processes that was cut off and goes on ends with the weights of one that was not"
+    "A run of two processes that was cut off and resumed ends with the weights of one that was not"
     import hashlib
     (tmp_path/'r.json').write_text(json.dumps({**recipe, 'epochs': 3, 'policy': 'crop_flip_cutout'}))
     tr = ('torch.distributed.run', '--nproc-per-node', '2', '--master-port', free_port())

@@ -126,7 +126,7 @@ def test_archive(make, room):
     refused(lambda: load_source(f, check_md5=False), 'cifar-10-python.tar.gz', 'again')
 
 @pytest.mark.parametrize('make', [archives['pickle'], lambda: tar(whole), archives['zip']], ids=['pickle','good','zip'])
-def test_archive_is_told_by_its_md5(make, room):
+def test_archive_is_known_by_its_md5(make, room):
     f = room/'cifar-10-python.tar.gz'; f.write_bytes(make())
     refused(lambda: load_source(f), 'its md5 is', 'not the official')
 
@@ -275,7 +275,7 @@ checkpoints = dict(runs_a_command=lambda: checkpoint(Runs(os.system, touch)), ru
 
 @pytest.fixture(scope='module')
 def stopped(source, tmp_path_factory):
-    "A run that was cut off after one of two epochs, as far as its files tell"
+    "A run that was cut off after one of two epochs, as far as its files show"
     d = train(Recipe(epochs=1, bs=50, model_kw=dict(width=8)), source, tmp_path_factory.mktemp('stopped')/'run', device='cpu')
     for o in ('metrics.json','model.json','model.safetensors'): (d/o).unlink()
     c = json.loads((d/'config.json').read_text()); c['recipe']['epochs'] = 2; (d/'config.json').write_text(json.dumps(c))

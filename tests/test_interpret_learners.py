@@ -72,7 +72,7 @@ def test_a_vision_learner(folder):
     plt.close('all')
 
 def test_a_data_frame_and_one_channel(folder):
-    "Items that are the rows of a data frame, grey images"
+    "Items that are the rows of a data frame, gray images"
     files = sorted(folder.glob('*/*.png'))
     df = pd.DataFrame(dict(file=map(str, files), label=[o.parent.name for o in files]))
     block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_x=ColReader('file'), get_y=ColReader('label'), item_tfms=Resize(32))
@@ -96,7 +96,7 @@ def test_pointing_game_says_why_it_needs_masks(folder):
     dls = loaders(folder, 32)
     interp = CifarInterpretation.from_learner(Learner(dls, small()))
     interp.decoded = interp.targs # something is right
-    with pytest.raises(InputError, match='nothing tells whether a map hits one.*randomisation and road need none') as e:
+    with pytest.raises(InputError, match='nothing says whether a map hits one.*`randomisation` and `road` need none') as e:
         interp.pointing_game(('GradCAM',), ('0.0',))
     assert '\n' not in str(e.value)
 

@@ -30,7 +30,7 @@ def test_run_folder_of_a_stopped_run(source, tmp_path):
     load_network(run)
 
 def test_a_stopped_run_is_never_reported(source, tmp_path):
-    "Nor is one that was stopped again while it went on"
+    "Nor is one that was stopped again while it was resumed"
     kw = dict(recipe=Recipe(epochs=3, bs=50, model_kw=dict(width=8)), source=source, seeds=1, out=tmp_path/'results', runs=tmp_path/'runs', device='cpu')
     for at,done in ((6,1), (10,2)):
         with pytest.raises(KeyboardInterrupt): run_seeds(**kw, cbs=PressCtrlC(at))
@@ -48,7 +48,7 @@ def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     code = cifar_train([*argv, '--run-dir', str(tmp_path/'run')])
     out,err = capsys.readouterr()
-    assert code==130 and err==f"cifar-train: stopped after 1 of 3 epochs; go on with --resume {tmp_path/'run'}\n" and f"run folder: {tmp_path/'run'}" in out
+    assert code==130 and err==f"cifar-train: stopped after 1 of 3 epochs; continue with --resume {tmp_path/'run'}\n" and f"run folder: {tmp_path/'run'}" in out
     monkeypatch.undo()
     assert cifar_train(['--resume', str(tmp_path/'run'), '--device', 'cpu', '--no-report'])==0
     assert sha(tmp_path/'run')==sha(tmp_path/'whole')

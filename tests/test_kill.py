@@ -26,13 +26,13 @@ class Lives:
         self.whole = self.new('whole')
         code,self.seconds = self.process(self.whole)
         assert code==0, (tmp/'log').read_text()
-        assert self.process(self.whole)[0]==2 # there is nothing to go on with
+        assert self.process(self.whole)[0]==2 # there is nothing to resume
     def new(self, name=None):
         self.n += 1
         return self.tmp/(name or f'run-{self.n}')
 
     def process(self, run, copies=None, **kw):
-        "Start the run, or go on with it; its exit code (those of `copies` processes at once) and seconds"
+        "Start the run, or resume it; its exit code (those of `copies` processes at once) and seconds"
         begun,f = (run/'config.json').exists(),self.forks.run_copies if copies else self.forks.run
         argv = [*(['--resume', run] if begun else ['--source', self.images, '--run-dir', run, *self.recipe]), '--no-report']
         return f(argv, self.tmp/'log', env=dict(FASTAI_HOME=str(self.tmp/'home')), **(dict(copies=copies) if copies else {}), **kw)
@@ -79,7 +79,7 @@ def test_killed_at_random(recipe, forks, images, tmp_path):
     die_at(lives, random.Random(0), 10)
     assert lives.kills>=10
 
-moments = [ # each process of one run dies at its moment, the next goes on
+moments = [ # each process of one run dies at its moment, the next resumes
     dict(event='writing', file='.set-*.npy.*'), # the cache of the source
     dict(event='replaced', file='set-*.npy'), # the array is there, what vouches for it is not
     dict(event='writing', file='.config.json.*'),

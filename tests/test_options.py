@@ -68,7 +68,7 @@ def test_a_run_with_best_weights_says_whose_they_are(tmp_path, capsys):
 
 @pytest.mark.slow # a process of its own that trains, finds a rate and writes a report: pytest -m slow tests/test_options.py
 def test_long_stages_in_a_terminal(data_dir, tmp_path):
-    "Each has a bar with its name, which is gone afterwards; the loading of libraries is told"
+    "Each has a bar with its name, which is gone afterwards; the loading of libraries is announced"
     base = ['--source', str(data_dir), '--bs', '20', '--device', 'cpu', '--model-kw', 'width=8']
     code = f"""import sys, time
 from cifar_fastai import cli, progress

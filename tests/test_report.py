@@ -123,7 +123,7 @@ def test_images_that_are_gone(run, tmp_path):
     assert 'are not those of the run' in make_report(other, device='cpu').without
 
 def images(k, n, size=32, seed=0):
-    "Images of `k` classes, each of its own colour"
+    "Images of `k` classes, each of its own color"
     rng = np.random.default_rng(seed)
     y = np.arange(n)%k
     return (rng.integers(0, 256, (k,1,1,3))[y]*0.7+rng.integers(0, 77, (n,size,size,3))).astype(np.uint8),y

@@ -107,7 +107,7 @@ def test_when_compiling_pays(monkeypatch):
 
 @pytest.mark.parametrize('pays', (True, False))
 def test_compile_auto(source, tmp_path, monkeypatch, pays):
-    "config.json tells what was done, and a resumed run does the same whatever would pay by then; nothing is compiled here"
+    "config.json says what was done, and a resumed run does the same whatever would pay by then; nothing is compiled here"
     asked = []
     monkeypatch.setattr(recipes, 'compile_pays', lambda *args: pays)
     monkeypatch.setattr(recipes, 'cifar_learner', lambda *args, compile, **kw: asked.append(compile) or cifar_learner(*args, **kw))
@@ -116,7 +116,7 @@ def test_compile_auto(source, tmp_path, monkeypatch, pays):
     (run/'metrics.json').unlink()
     monkeypatch.setattr(recipes, 'compile_pays', lambda *args: not pays)
     resume(run, source, 'cpu')
-    train(Recipe(epochs=1, **small), source, tmp_path/'told', device='cpu', compile=pays)
+    train(Recipe(epochs=1, **small), source, tmp_path/'chosen', device='cpu', compile=pays)
     assert asked==[pays]*3
 
 def test_compile_is_checked(source, tmp_path):

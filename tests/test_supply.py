@@ -52,7 +52,7 @@ script = """
 import sys; sys.path.insert(0, {tests!r})
 for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright','ipywidgets','jupyterlab','pynvml'): sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
-import cifar_fastai.batchwise # the room nearest to albumentations' import, which calls out unless told not to
+import cifar_fastai.batchwise # the module nearest to albumentations' import, which calls out unless that is turned off
 from cifar_fastai.all import *
 from cifar_fastai.cli import cifar_train
 assert cifar_train(['--list'])==0 and cifar_train(['--resume', 'nowhere'])==2

@@ -81,7 +81,7 @@ def test_out_of_memory(bs, hint, source, tmp_path):
 def test_dead_loader_process_is_reported(source, tmp_path):
     def kill(learn): os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     start = time.time()
-    with pytest.raises(InputError, match=r'loader process [\d, ]+ died .*go on with fewer workers') as e:
+    with pytest.raises(InputError, match=r'loader process [\d, ]+ died .*continue with fewer workers') as e:
         train(Recipe(epochs=2, **{**small, 'bs': 4}), source, tmp_path/'run', device='cpu', workers=2, cbs=At(kill, 0, 1))
     assert time.time()-start<60 and '\n' not in str(e.value)
     del e; gc.collect()
@@ -209,7 +209,7 @@ def test_changed_data(cut, source, tmp_path, capsys):
     assert cifar_train(['--resume', str(cut), '--source', str(other), '--changed-data-ok'])==0
     c = read_run(cut)[1]
     assert c['source']['fingerprint']==load_source(other).fingerprint and c['earlier_sources'][0]['fingerprint']==source.fingerprint
-    assert 'going on with other images' in (cut/'log.txt').read_text()
+    assert 'resuming with other images' in (cut/'log.txt').read_text()
     one_line(capsys, cifar_train(['--rerun', str(cut), '--run-dir', str(tmp_path/'again')]), ['cannot be repeated'])
 
 def test_image_folder_that_changed_by_itself(data_dir, tmp_path, capsys):
