@@ -595,7 +595,7 @@ class LRSuggestions(dict):
         for k,v in self.items():
             kw = dict(s=90, marker='*', zorder=3) if k==self.name else dict(s=30)
             ax.scatter(v, np.interp(np.log(v), np.log(self.lrs), self.losses), label=f'{k} {v:.2g}'+(' (chosen)' if k==self.name else ''), **kw)
-        ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)')
+        ax.set(xscale='log', xlabel='learning rate', ylabel='loss (smoothed)', title='Learning-rate finder')
         ax.legend(fontsize=8)
         return ax
 
