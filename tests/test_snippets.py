@@ -32,7 +32,7 @@ def option_names():
     def keep(self, *args, **kw):
         seen[self.prog] = set(self._option_string_actions)
         raise SystemExit
-    with patch.object(argparse.ArgumentParser, 'parse_args', keep):
+    with patch.object(argparse.ArgumentParser, 'parse_known_args', keep):
         for argv in [[o] for o in cli.commands if o!='bench']+[['bench',o] for o in cli.benches]:
             with contextlib.suppress(SystemExit): cli.main(argv)
     return set().union(*seen.values()),seen['cifar-train']
