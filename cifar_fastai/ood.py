@@ -14,7 +14,7 @@ from .errors import InputError, check_kind, check_number
 from .files import write_atomic
 from .models import ResNet
 from .learner import _spread, as_it_was
-from fastai.vision.all import F, Learner, torch
+from fastai.vision.all import DataLoaders, F, Learner, torch
 
 # %% ../nbs/05_ood.ipynb #6695da81
 def picture_features(
@@ -71,7 +71,8 @@ def _features_of(learn, items, bs=128):
     "Features of items without augmentation, by name"
     res = []
     with as_it_was(learn.model), torch.no_grad(), torch.autocast(learn.dls.device.type, enabled=False):
-        dl = learn.dls.test_dl(items, bs=bs, num_workers=0)
+        dls = DataLoaders(*(getattr(o, 'dl', o) for o in learn.dls.loaders)) # a process's share of a loader has the loader in it
+        dl = dls.test_dl(items, bs=bs, num_workers=0)
         learn.model.eval()
         for (xb,) in dl: res.append({k: v.cpu() for k,v in picture_features(learn.model, xb.as_subclass(torch.Tensor))[1].items()})
     return {k: torch.cat([o[k] for o in res]) for k in KnownFeatures.names}

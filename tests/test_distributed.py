@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip('accelerate')
 # Norms of single images, so that the shares of a batch do not matter: what is left is rounding.
-recipe = dict(model_kw=dict(width=8, norm='layer'), policy='none', epochs=2, bs=32, opt='sgd', lr=0.02, sched='linear', n_train=330, label_smoothing=0.1, ema=0.5, tta='mirror')
+recipe = dict(precision='fp32', model_kw=dict(width=8, norm='layer'), policy='none', epochs=2, bs=32, opt='sgd', lr=0.02, sched='linear', n_train=330, label_smoothing=0.1, ema=0.5, tta='mirror')
 
 def free_port():
     with socket.socket() as s:
