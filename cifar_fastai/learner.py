@@ -10,7 +10,7 @@ __all__ = ['opts', 'schedules', 'cpu_has_bf16', 'pick_precision', 'DevicePrecisi
            'read_history', 'Checkpoint', 'going_on', 'same_each_time', 'stoppable']
 
 # %% ../nbs/05_learner.ipynb #ca0cc0a5
-import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, shutil, signal, socket, sys
+import copy, csv, errno, hashlib, inspect, io, json, os, platform, random, re, shutil, signal, socket
 import tempfile, threading, time
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,10 +20,10 @@ from . import __version__
 from .errors import InputError, _show, check_kind, check_number, check_numbers, one_of
 from .files import read_json, write_atomic, write_json
 from .memory import KeepMemory
-from .progress import progress
+from .progress import has_bar, progress
 from fastai.optimizer import detuplify_pg, set_item_pg
 from fastai.vision.all import (AMPMode, AvgSmoothLoss, Callback, CancelEpochException, CancelFitException, CrossEntropyLossFlat,
-    DataLoaders, GradientAccumulation, GradientClip, IN_NOTEBOOK, L, Learner, MixedPrecision, OptimWrapper, ParamScheduler,
+    DataLoaders, GradientAccumulation, GradientClip, L, Learner, MixedPrecision, OptimWrapper, ParamScheduler,
     ProgressCallback, ReduceLROnPlateau, SchedLin, ShowGraphCallback, TrackerCallback, accuracy, combine_scheds, get_model,
     minimum, nn, noop, num_distrib, patch, slide, steep, torch, valley)
 from fastprogress.fastprogress import ConsoleMasterBar, ConsoleProgressBar
@@ -537,7 +537,7 @@ def cifar_learner(
     kept = [*([KeepMemory()] if device.type=='cpu' else []), *([_PlainLayout()] if narrow else [])]
     learn = CifarLearner(dls, model, loss_func=loss, opt_func=opt, metrics=metrics, cbs=[History(), *kept, *amp, *L(cbs)], **kwargs)
     learn.remove_cb(ProgressCallback)
-    if IN_NOTEBOOK or sys.stdout.isatty(): learn.add_cb(Progress())
+    if has_bar(): learn.add_cb(Progress())
     return learn
 
 # %% ../nbs/05_learner.ipynb #299c13d2
