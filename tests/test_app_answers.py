@@ -14,9 +14,9 @@ from test_app import Browser, Page, copy_weights, png
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    "A narrow run that knows its shapes a little, and its images"
+    "A narrow run that knows its shapes well enough to tell a plain color from them, and its images"
     src = load_source(shapes10(tmp_path_factory.mktemp('known')/'shapes', n_train=500, n_test=200))
-    recipe = Recipe(epochs=3, bs=25, lr=0.05, policy='none', model_kw=dict(width=8))
+    recipe = Recipe(epochs=8, bs=25, lr=0.05, policy='none', model_kw=dict(width=8))
     return train(recipe, src, tmp_path_factory.mktemp('known')/'run', device='cpu'),src
 
 @pytest.fixture(scope='module')
