@@ -7,4 +7,5 @@ cfg = ConfigParser()
 cfg.read(Path(__file__).with_name('settings.ini'))
 reqs = lambda key: cfg['DEFAULT'][key].split('\n')[1:]
 
-setup(install_requires=reqs('requirements'), extras_require={k[:-len('_requirements')]: reqs(k) for k in cfg['DEFAULT'] if k.endswith('_requirements')})
+extras = {k.removesuffix('_requirements'): reqs(k) for k in cfg['DEFAULT'] if k.endswith('_requirements')}
+setup(install_requires=reqs('requirements'), extras_require=extras)
