@@ -3,40 +3,42 @@
 # Measured on an H100: a step is bound by Python's launches, so two trainings side by side are as fast as one alone
 # (fast20 2.3 s an epoch); seven at once are slower in sum than three.
 
+speed() { local label=$1 script=$2; shift 2; one "$label" "$py" "benchmarks/$script.py" "$@"; } # LABEL SCRIPT OPTIONS...
+
 # plan_first: the cuda tests, then the speeds that need no CIFAR-10, one after the other.
 plan_first() {
   ( "$py" -c "from cifar_fastai.shapes import shapes10; [shapes10(n_train=n, n_test=10) for n in (4000, 20000)]" > "$work/shapes.log" 2>&1 ) &
-  ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests/test_slow.py tests/test_trouble.py ) &
+  ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests ) &
   wait
-  bench step step --n-batches 20 --bs 500 --out "$work/results/bench-step.json"
-  bench loader loader --n 4000 --bs 500 --workers 8 --out "$work/results/bench-loader.json"
-  one recipe-steps "$py" benchmarks/recipe_steps.py --out "$work/results/recipe-steps.json"
+  speed step step --n-batches 20 --bs 500 --out "$work/results/bench-step.json"
+  speed loader loader --n 4000 --bs 500 --workers 8 --out "$work/results/bench-loader.json"
+  speed recipe-steps recipe_steps --out "$work/results/recipe-steps.json"
 }
 
 # plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes; then fast20's variants on held-out images.
 seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
   local r=$1 n=$2 v=$3; shift 3
-  bench "accuracy-$r-$n" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta six \
+  bench "accuracy-$r-$n" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta flip_translate \
     --out "$work/results" --runs "$work/runs" "$@" "${small[@]}"
 }
 plan_accuracy() {
   cp -rn results/runs/. "$work/runs/" 2>/dev/null
   ( seeds R4 1 1 ) &
   ( seeds R3 1 1; seeds plain5 5 5 ) &
-  ( seeds R1 1 1; seeds fast20 5 5; seeds plain 5 5; seeds quick 5 5; seeds R5 1 1; seeds R2 1 1 ) &
+  ( seeds R1 1 1 --lr 0.0522; seeds fast20 5 5; seeds plain 5 5; seeds quick 5 5; seeds R5 1 1; seeds R2 1 1 ) &
   wait
   plan_ablate
 }
 
 # plan_ablate: fast20's variants (benchmarks/fast20.json), two seeds each.
 plan_ablate() {
-  bench ablate effects --recipe fast20 --valid 0.1 --valid-every 20 --tta none --variants benchmarks/fast20.json --seeds 2 \
-    --out "$work/results/ablation-fast20.json" --runs "$work/runs/effects" "${small[@]}"
+  bench ablate ablate --recipe fast20 --valid 0.1 --valid-every 20 --tta none --variants benchmarks/fast20.json --seeds 2 \
+    --out "$work/results/ablation-fast20.json" --runs "$work/runs/ablate" "${small[@]}"
 }
 
 # plan_rest: seconds and joules to 94 %, maps a second, the compiled step, one after the other.
 plan_rest() {
-  bench goal goal --seeds 3 --out "$work/results/bench-goal.json"
-  cap=45 bench cam cam --n 300 --out "$work/results/bench-cam.json"
-  bench compiled step --n-batches 20 --bs 500 --compile --out "$work/results/bench-step-compiled.json"
+  speed goal goal --seeds 3 --out "$work/results/bench-goal.json"
+  cap=45 speed cam cam --n 300 --out "$work/results/bench-cam.json"
+  speed compiled step --n-batches 20 --bs 500 --compile --out "$work/results/bench-step-compiled.json"
 }

@@ -8,16 +8,20 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-results} failed=()
 
-bench() { # stopped by Ctrl-C, it stops all
-  local rc=0; printf '\n== cifar-bench %s\n' "$*"
-  "${PYTHON:-python3}" -m cifar_fastai.cli bench "$@" || rc=$?
+run() { # stopped by Ctrl-C, it stops all
+  local rc=0; printf '\n== python %s\n' "$*"
+  "${PYTHON:-python3}" "$@" || rc=$?
   [ "$rc" -ne 130 ] || exit 130
   [ "$rc" -eq 0 ] || failed+=("$*")
 }
-speed() { local record=$out/gpu/bench-$1.json; shift; [ -s "$record" ] || bench "$@" --out "$record"; } # RECORD BENCH OPTIONS...
+bench() { run -m cifar_fastai.cli bench "$@"; }
+speed() { # RECORD SCRIPT OPTIONS...
+  local record=$out/gpu/bench-$1.json script=benchmarks/$2.py; shift 2
+  [ -s "$record" ] || run "$script" "$@" --out "$record"
+}
 accuracy() { # RECIPE SEEDS VALID_EVERY; not again where all seeds ran on a GPU
   grep -qsE "^ ?\"n_seeds\": *$2," "$out/$1.json" && ! grep -qs '"device": "cpu' "$out/$1.json" ||
-    bench accuracy --recipe "$1" --seeds "$2" --valid-every "$3" --tta six --out "$out"
+    bench accuracy --recipe "$1" --seeds "$2" --valid-every "$3" --tta flip_translate --out "$out"
 }
 
 mkdir -p "$out/gpu" runs/bench
@@ -35,5 +39,5 @@ speed start start --source cifar10 --rounds 3
 bench table "$out"
 
 printf '\n%d failed\n' "${#failed[@]}"
-for o in ${failed[@]+"${failed[@]}"}; do printf '  cifar-bench %s\n' "$o"; done
+for o in ${failed[@]+"${failed[@]}"}; do printf '  python %s\n' "$o"; done
 [ "${#failed[@]}" -eq 0 ]

@@ -22,11 +22,10 @@ from pathlib import Path
 import numpy as np, torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
-from cifar_fastai.files import read_json, write_json
-from cifar_fastai.learner import environment, load_network
+from cifar_fastai.core import read_json, write_json, md_table
+from cifar_fastai.runs import environment, load_weights
 from cifar_fastai.ood import picture_features
 from cifar_fastai.sources import load_source
-from cifar_fastai.tables import md_table
 
 def one_pass(run, src, file):
     "Logits of the test images, features of all images, in bfloat16; read from `file` if it is there"
@@ -35,7 +34,7 @@ def one_pass(run, src, file):
         res = dict(np.load(file))
         if str(res['weights'])==meta['weights_sha256']: return res
         raise SystemExit(f'{file} is of other weights: name another file')
-    model = load_network(run)[0].eval().to(memory_format=torch.channels_last)
+    model = load_weights(run)[0].eval().to(memory_format=torch.channels_last)
     mean,std = (255*torch.tensor(meta[o]).view(1,3,1,1) for o in ('mean','std'))
     res = dict(weights=meta['weights_sha256'])
     for part in ('test','train'):

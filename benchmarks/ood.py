@@ -1,10 +1,15 @@
-"""How well signs of a picture that is none of the classes work: distance to training features, energy, largest logit, probability.
+"""How well signs of a picture that is none of the classes work: distance to training features, energy, largest
+logit, probability.
 
     python benchmarks/ood.py RUN [--source SRC] [--out results/ood.json]
 
-For each kind of picture: the area under the ROC curve, and the share that is marked at 5 % false alarms. Half of the images
-that the run was validated on set the threshold; the other half are the known pictures, and tell the rate of false alarms.
-The record of another run is added to the file. A folder may hold its weights in half precision (`model-half.safetensors`)."""
+For each kind of picture: the area under the ROC curve, and the share that is marked at 5 % false alarms. Half of
+the images
+that the run was validated on set the threshold; the other half are the known pictures, and tell the rate of false
+alarms.
+The record of another run is added to the file. A folder may hold its weights in half precision
+(`model-half.safetensors`)."""
+
 import argparse, tempfile
 from pathlib import Path
 import numpy as np
@@ -13,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import roc_auc_score
 from cifar_fastai.data import cifar_dls
-from cifar_fastai.files import read_json, write_json
-from cifar_fastai.learner import cifar_learner, environment, load_network
+from cifar_fastai.core import read_json, write_json, md_table
+from cifar_fastai.learner import cifar_learner
+from cifar_fastai.runs import environment, load_weights
 from cifar_fastai.ood import known_features
-from cifar_fastai.pictures import PictureClassifier, _scores
+from cifar_fastai.predict import ImageClassifier, ood_signals
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import Source, load_source
-from cifar_fastai.tables import md_table
 
 def photo_crops(n, size, rng):
     "Squares of any size and place from scikit-learn's two photographs"
@@ -35,7 +40,10 @@ def photo_crops(n, size, rng):
 def digits(n, size):
     "scikit-learn's handwritten digits, white on black"
     imgs = (load_digits().images[:n]*255/16).astype(np.uint8)
-    return np.stack([np.asarray(Image.fromarray(o).resize((size,size), Image.Resampling.BICUBIC).convert('RGB')) for o in imgs])
+    return np.stack(
+        [np.asarray(Image.fromarray(o).resize((size, size), Image.Resampling.BICUBIC).convert('RGB')) for o in imgs]
+    )
+
 
 def shapes(n, size):
     src = load_source(shapes10(n_train=100, n_test=n, size=size))
@@ -65,15 +73,17 @@ def measure(run, source, n):
     "AUROC and share marked at 5 % false alarms, by score and kind of picture"
     run,src = Path(run),load_source(source)
     config = read_json(run/'config.json')
-    model,meta = load_network(full_precision(run))
+    model,meta = load_weights(full_precision(run))
     val = src.valid_idxs
     first,second = val[::2],val[1::2]
     keep = np.r_[np.flatnonzero(~np.asarray(src.is_valid)), first]
     part = Source(src.x[keep], src.y[keep], src.vocab, np.asarray(src.is_valid)[keep], name=src.name)
-    dls = cifar_dls(part, 'none', 50, stats=(meta['mean'], meta['std']), n_train=config['recipe'].get('n_train'), device='cpu')
+    dls = cifar_dls(
+        part, 'none', 50, stats=(meta['mean'], meta['std']), n_train=config['recipe'].get('n_train'), device='cpu'
+    )
     known = known_features(cifar_learner(dls, model, precision='fp32'))
-    clf = PictureClassifier(model, meta['vocab'], meta['mean'], meta['std'], meta['size'], known=known)
-    ask = lambda xs: _scores(clf.answers(clf.inputs([Image.fromarray(o) for o in xs])))
+    clf = ImageClassifier(model, meta['vocab'], meta['mean'], meta['std'], meta['size'], known=known)
+    ask = lambda xs: ood_signals(clf.answers(clf.inputs([Image.fromarray(o) for o in xs])))
     a,b = ask(src.x[first[:1000]]),ask(src.x[second[:1000]])
     rows = []
     for kind,xs in others(src, n).items():
@@ -81,10 +91,22 @@ def measure(run, source, n):
             at = float(np.quantile(a[score].double(), 0.95))
             y = np.r_[np.zeros(len(b[score])), np.ones(len(s))]
             auroc,share = roc_auc_score(y, np.r_[b[score], s]),lambda o: round(float((o>at).float().mean()), 3)
-            rows.append(dict(pictures=kind, score=score, auroc=round(auroc, 4), marked=share(s), false_alarms=share(b[score])))
+            rows.append(
+                dict(pictures=kind, score=score, auroc=round(auroc, 4), marked=share(s), false_alarms=share(b[score]))
+            )
     mb = sum(o.numel()*2 for o in known.features.values())/1e6
-    return dict(run=Path(run).name, recipe=config['recipe'], source=src.name, fingerprint=src.fingerprint,
-                features=len(known.features['content']), megabytes=round(mb, 2), known=len(b['energy']), pictures=n, rows=rows)
+    return dict(
+        run=Path(run).name,
+        recipe=config['recipe'],
+        source=src.name,
+        fingerprint=src.fingerprint,
+        features=len(known.features['content']),
+        megabytes=round(mb, 2),
+        known=len(b['energy']),
+        pictures=n,
+        rows=rows,
+    )
+
 
 def table(rec):
     scores = list(dict.fromkeys(o['score'] for o in rec['rows']))
@@ -101,5 +123,10 @@ if __name__=='__main__':
     of = f' --source {rec["source"]}' if args.source else ''
     rec['command'] = f'python benchmarks/ood.py {Path(args.run).name}{of}'
     old = read_json(args.out)['runs'] if Path(args.out).exists() else []
-    write_json(args.out, dict(runs=[*(o for o in old if (o['run'],o['source'])!=(rec['run'],rec['source'])), rec], **environment()))
+    write_json(
+        args.out,
+        dict(
+            runs=[*(o for o in old if (o['run'], o['source']) != (rec['run'], rec['source'])), rec], **environment()
+        ),
+    )
     print(table(rec))

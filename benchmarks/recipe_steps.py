@@ -9,9 +9,11 @@ import argparse, gc, time
 from pathlib import Path
 import torch
 from fastai.vision.all import Callback
-from cifar_fastai.files import write_json
-from cifar_fastai.learner import environment, schedules
-from cifar_fastai.recipes import get_recipe, recipe_callbacks, recipe_learner
+from cifar_fastai.core import write_json
+from cifar_fastai.runs import environment
+from cifar_fastai.optim import schedules
+from cifar_fastai.recipes import get_recipe, recipe_callbacks
+from cifar_fastai.train import recipe_learner
 from cifar_fastai.shapes import shapes10
 
 
@@ -31,7 +33,7 @@ class StepTime(Callback):
 
 def step_ms(name, device, epochs=3):
     "Milliseconds of a step of recipe `name`: the last epoch of `epochs`, over 4,000 images at full size"
-    changes = dict(n_train=4000, epochs=epochs, valid_every=epochs, tta='none', sizes=[], lr=0.01)
+    changes = dict(n_train=4000, epochs=epochs, valid_every=epochs, tta='none', progressive_sizes=[], lr=0.01)
     recipe = get_recipe(name, **changes)
     learn, timer = recipe_learner(recipe, shapes10(n_train=4000, n_test=10), device), StepTime()
     with learn.no_bar(), learn.no_logging():
@@ -49,10 +51,20 @@ def main():
         torch.backends.cudnn.benchmark = benchmark
         for name in ('plain', 'fast20', 'quick', 'R2', 'R3', 'R4'):
             bs, ms = step_ms(name, args.device)
-            rows.append(dict(recipe=name, batch=bs, cudnn_benchmark=benchmark, ms_per_step=round(ms, 2), images_per_s=round(1000*bs/ms)))
+            rows.append(
+                dict(
+                    recipe=name,
+                    batch=bs,
+                    cudnn_benchmark=benchmark,
+                    ms_per_step=round(ms, 2),
+                    images_per_s=round(1000 * bs / ms),
+                )
+            )
             print(f'{name:8} batch {bs:4}  cudnn.benchmark {str(benchmark):5}  {ms:7.2f} ms a step', flush=True)
             gc.collect()
-    record = dict(bench='recipe-steps', command='python benchmarks/recipe_steps.py', rows=rows, **environment(args.device))
+    record = dict(
+        bench='recipe-steps', command='python benchmarks/recipe_steps.py', rows=rows, **environment(args.device)
+    )
     if args.out: write_json(args.out, record)
 
 
