@@ -5,15 +5,17 @@ import offline
 offline.block() # before the package is imported
 import pytest
 from hypothesis import settings
-from cifar_fastai import progress
-from cifar_fastai.recipes import Recipe, train
+from cifar_fastai import core
+from cifar_fastai.recipes import Recipe
+from cifar_fastai.train import train
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import load_source
 
-settings.register_profile('same', derandomize=True, deadline=None, database=None) # the same examples each time: a failure is found again
+# the same examples each time: a failure is found again
+settings.register_profile('same', derandomize=True, deadline=None, database=None)
 settings.load_profile('same')
 
-progress._patience = 600. # so that a slow machine says no more than a fast one
+core._patience = 600. # so that a slow machine says no more than a fast one
 
 @pytest.fixture(autouse=True)
 def no_network():
@@ -29,4 +31,7 @@ def data_dir(tmp_path_factory): return shapes10(tmp_path_factory.mktemp('data')/
 def source(data_dir): return load_source(data_dir)
 
 @pytest.fixture(scope='session')
-def run_dir(source, tmp_path_factory): return train(Recipe(epochs=1, bs=50, model_kw=dict(width=8)), source, tmp_path_factory.mktemp('runs')/'run', device='cpu')
+def run_dir(source, tmp_path_factory):
+    return train(
+        Recipe(epochs=1, bs=50, model_kw=dict(width=8)), source, tmp_path_factory.mktemp('runs') / 'run', device='cpu'
+    )

@@ -1,18 +1,21 @@
-"What Jupyter shows of our objects: every name in it is text, whatever it is; and what plain Python prints of them can be read."
+"What Jupyter shows of our objects: every name is text, whatever it is; what plain Python prints can be read."
 import html, io, re
 import numpy as np, pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from cifar_fastai.augment import lint_policy
-from cifar_fastai.bench import effects_table
+from cifar_fastai.experiments import ablation_table
 from cifar_fastai.data import cifar_dls
-from cifar_fastai.diagnosis import diagnose
+from cifar_fastai.history import diagnose
 from cifar_fastai.interpret import CifarInterpretation
-from cifar_fastai.learner import LRSuggestions, cifar_learner, find_lr
+from cifar_fastai.optim import LRSuggestions, find_lr
+from cifar_fastai.learner import cifar_learner
 from cifar_fastai.models import Summary, summary
-from cifar_fastai.pictures import PictureClassifier, explain
-from cifar_fastai.recipes import Recipe, recipe_table, recipes, train
-from cifar_fastai.report import RunFolder, make_report
+from cifar_fastai.predict import ImageClassifier, explain
+from cifar_fastai.recipes import Recipe, recipe_table, recipes
+from cifar_fastai.train import train
+from cifar_fastai.runs import Run
+from cifar_fastai.report import make_report
 from cifar_fastai.sources import Source
 
 names = ['<b>|x', '*a* `b` _c_ [t](x)', '$x$ <script>alert(1)</script> \\|']
@@ -24,13 +27,16 @@ class Shown:
         self.html = MarkdownIt('commonmark').enable(['table','strikethrough']).render(o._repr_markdown_())
         assert set(re.findall(r'<(\w+)', self.html))<=plain, self.html
         self.text = html.unescape(re.sub(r'<[^>]+>', '', self.html))
-    def cells(self): return [html.unescape(re.sub('<[^>]+>', '', o)).strip() for o in re.findall(r'<td[^>]*>(.*?)</td>', self.html, re.S)]
+    def cells(self):
+        return [html.unescape(re.sub('<[^>]+>', '', o)).strip()
+                for o in re.findall(r'<td[^>]*>(.*?)</td>', self.html, re.S)]
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     x = np.random.default_rng(0).integers(0, 256, (90,32,32,3)).astype(np.uint8)
     src = Source(x, np.arange(90)%3, names, np.arange(90)>=60, name='<i>|mine')
-    return src,train(Recipe(name='<u>|r', note='*n* | <b>', epochs=1, bs=20, policy='none', model_kw=dict(width=8)), src, tmp_path_factory.mktemp('d')/'<s>run', device='cpu')
+    return src,train(Recipe(name='<u>|r', note='*n* | <b>', epochs=1, bs=20, policy='none', model_kw=dict(width=8)),
+                     src, tmp_path_factory.mktemp('d')/'<s>run', device='cpu')
 
 @pytest.fixture(scope='module')
 def interp(run): return CifarInterpretation.from_run(run[1], run[0], device='cpu')
@@ -40,30 +46,36 @@ def test_tables_and_lists(run, interp):
     assert all(o in Shown(src).text for o in [*names,'<i>|mine'])
     items = interp.scored(range(30))
     cells = Shown(items).cells()
-    assert len(cells)==6*30 and cells[1::6]==[o.actual for o in items] and cells[2::6]==[o.predicted for o in items] and cells[0::6]==[str(i) for i in range(30)]
-    assert '30 images' in Shown(interp).text and any(f'{a} predicted as {b}' in Shown(interp).text for a in names for b in names)
-    assert all(o in Shown(PictureClassifier.from_run(path, device='cpu')).text for o in names)
-    folder = Shown(RunFolder(path))
-    assert any('<i>|mine' in c for c in folder.cells()) and any('<u>|r' in c for c in folder.cells()) and len(folder.cells())%2==0
+    assert len(cells)==6*30 and cells[1::6]==[o.actual for o in items] and cells[2::6]==[o.predicted for o in items]
+    assert cells[0::6]==[str(i) for i in range(30)]
+    assert '30 images' in Shown(interp).text
+    assert any(f'{a} predicted as {b}' in Shown(interp).text for a in names for b in names)
+    folder = Shown(Run(path))
+    assert any('<i>|mine' in c for c in folder.cells()) and any('<u>|r' in c for c in folder.cells())
+    assert len(folder.cells())%2==0
     assert '<s>run/report.html' in Shown(make_report(path, src, n=1, device='cpu')).text
-    r = Shown(RunFolder(path).recipe).cells()
+    r = Shown(Run(path).recipe).cells()
     assert r[r.index('note')+1]=='*n* | <b>' and r[r.index('name')+1]=='<u>|r'
-    d = Shown(diagnose(RunFolder(path).rows, {o: (i, 10) for i,o in enumerate(names)}))
+    d = Shown(diagnose(Run(path).history, {o: (i, 10) for i,o in enumerate(names)}))
     assert all(f'{o} {10*i}.0 % ({i} of 10)' in d.text for i,o in enumerate(names))
 
 def test_tables_of_recipes_and_effects(monkeypatch):
     n = len(recipes)
-    assert Shown(recipe_table()).cells()[::7]==list(recipes) and '&#' not in recipe_table() # the command prints it as it is
+    # the command prints it as it is
+    assert Shown(recipe_table()).cells()[::7]==list(recipes) and '&#' not in recipe_table()
     monkeypatch.setitem(recipes, 'odd', Recipe(name='<b>|x', lr=0.1, note='a | b'))
     assert Shown(recipe_table()).cells()[7*n]=='<b>|x' and Shown(recipe_table()).cells()[-1]=='a | b'
     row = lambda **k: dict(changes=k, acc=[0.5], seconds=[1.], effect=0., se=None)
-    assert Shown(effects_table(dict(rows={'base': row(), '<b>|x': row(policy='a|b')}))).cells()[6:8]==['<b>|x','policy=a|b']
+    assert Shown(ablation_table(dict(rows={'base': row(), '<b>|x': row(policy='a|b')}))).cells()[6:8]==['<b>|x',
+                                                                                                        'policy=a|b']
 
 def test_lint_suggestions_summary():
     import albumentations as A
     found = lint_policy([A.HorizontalFlip(p=1), A.RandomCrop(32, 32)])
-    assert Shown(found).text.count('\n')>=2 and 'nothing to say' in Shown(lint_policy('flip')).text and str(lint_policy('flip')).startswith('nothing to say') and str(found).count('\n')==1
-    assert Shown(LRSuggestions(dict(valley=0.05, steep=0.1), [], [], 'valley')).cells()==['valley','0.05','chosen','steep','0.1','']
+    assert Shown(found).text.count('\n')>=2 and 'nothing to say' in Shown(lint_policy('flip')).text
+    assert str(lint_policy('flip')).startswith('nothing to say') and str(found).count('\n')==1
+    assert Shown(LRSuggestions(dict(valley=0.05, steep=0.1), [], [], 'valley')).cells()==['valley','0.05','chosen',
+                                                                                          'steep','0.1','']
     assert Summary('<b> & c')._repr_html_().endswith('>&lt;b&gt; &amp; c</pre>')
 
 def test_an_explanation_is_a_picture(run):
@@ -80,6 +92,8 @@ def test_plain_python_is_readable(run, interp, source):
     wrong = interp.scored([3])
     assert re.fullmatch(r'3: .+ as .+, [\d.]+ %, loss [\d.]+', str(wrong))
     rows = learn.history.rows
-    for o in (run[0], interp, wrong, RunFolder(run[1]), RunFolder(run[1]).recipe, PictureClassifier.from_learner(learn), explain(source.x[0], learn), diagnose(rows), found, lint_policy('flip'), recipe_table(), summary(learn.model), learn.history):
+    for o in (run[0], interp, wrong, Run(run[1]), Run(run[1]).recipe, ImageClassifier.from_learner(learn),
+              explain(source.x[0], learn), diagnose(rows), found, lint_policy('flip'), recipe_table(),
+              summary(learn.model), learn.history):
         for s in (str(o), repr(o)): assert s and 'object at 0x' not in s, s
-    assert '30 images of 3 classes' in repr(interp) and 'complete, 1 epoch' in repr(RunFolder(run[1]))
+    assert '30 images of 3 classes' in repr(interp) and 'complete, 1 epoch' in repr(Run(run[1]))

@@ -1,13 +1,12 @@
-"The explorer: what its controls show is what the library gives, nothing that cannot be shown can be chosen, and the network comes back as it was."
+"The explorer: its controls show what the library gives and offer nothing else; the network comes back as it was."
 import io, random, re, sys
 from unittest.mock import patch as mock
 import numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
-import cifar_fastai.explore as explore
-from cifar_fastai.cam import cam_methods, default_layer, default_method, overlay
+from cifar_fastai.cam import cam_methods, default_layer, default_method, is_empty, overlay
 from cifar_fastai.data import cifar_dls
-from cifar_fastai.errors import InputError
+from cifar_fastai.core import InputError
 from cifar_fastai.explore import Explorer
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.learner import cifar_learner
@@ -21,7 +20,8 @@ def interp(run_dir, source): return CifarInterpretation.from_run(run_dir, source
 
 def with_answers(interp, right):
     "The same items, all answered right, or all wrong"
-    return CifarInterpretation(interp.learn, interp.dl, interp.losses, None, (9 if right else -9)*torch.eye(10)[interp.targs], interp.targs)
+    return CifarInterpretation(interp.learn, interp.dl, interp.losses, None,
+                               (9 if right else -9)*torch.eye(10)[interp.targs], interp.targs)
 
 image = lambda w: np.asarray(Image.open(io.BytesIO(w.value)))
 values = lambda w: [v for _,v in w.options]
@@ -29,45 +29,51 @@ values = lambda w: [v for _,v in w.options]
 def check(e):
     "The pictures are the library's, enlarged"
     o,it = e.scored,e.interp
-    img = it._pictures([o.idx])[0]
-    cam = it.cam([o.idx], e.target.value, e.minus.value or None, method=e.method.value, layer=e.layer.value, force=True)[0]
-    big = lambda a: a.repeat(8, 0).repeat(8, 1)
-    assert np.array_equal(image(e.left), big(img.astype(np.uint8)))
-    assert np.array_equal(image(e.right), big(overlay(img, cam, None, bool(e.minus.value), e.alpha.value)))
+    img = it.pictures([o.idx])[0].astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    signed = bool(e.versus.value)
+    cam = it.cam([o.idx], e.target.value, e.versus.value or None, method=e.method.value, layer=e.layer.value,
+                 allow_coarse=True)[0]
+    assert np.array_equal(image(e.left), img)
+    shown = image(e.right)
+    assert shown.shape==(256,256,3)
+    if is_empty(cam, signed): assert 'The map is empty' in e.under_right.value
+    else: assert np.array_equal(shown, overlay(img, cam, None, signed, e.alpha.value))
     assert e.note.value=='' and str(o.idx) in e.under_left.value and e.method.value in e.under_right.value
     assert set(re.findall(r'([\d.]+) %', e.table.value))<={f'{100*p:.1f}' for p in it.probs[o.idx].tolist()}
 
 def test_every_control_shows_the_maps_of_the_library(interp):
     e = interp.explore()
     wrong = interp.misclassified(int((interp.decoded!=interp.targs).sum()))
-    assert e.idxs==wrong.idxs and (e.group.value,e.method.value,e.layer.value)==('misclassified',default_method,default_layer)
+    assert e.idxs==wrong.idxs
+    assert (e.group.value,e.method.value,e.layer.value)==('misclassified',default_method,default_layer)
     check(e)
     seen = {e.right.value}
-    for control,v in ((e.method,'LayerCAM'), (e.method,'GradCAM'), (e.layer,'stage2'), (e.layer,'stage4'), (e.target,'actual'), (e.minus,'predicted'), (e.target,'star'), (e.alpha,1.), (e.item,3), (e.group,'all'), (e.order,'listed'), (e.method,'EigenCAM'), (e.method,'ScoreCAM')):
+    for control,v in ((e.method,'LayerCAM'), (e.method,'GradCAM'), (e.layer,'stage2'), (e.layer,'stage4'),
+                      (e.target,'actual'), (e.versus,'predicted'), (e.target,'star'), (e.alpha,1.), (e.item,3),
+                      (e.group,'all'), (e.order,'listed'), (e.method,'EigenCAM'), (e.method,'ScoreCAM')):
         control.value = v
         check(e); seen.add(e.right.value)
     assert len(seen)>=12 and e.idxs==list(range(len(interp.targs)))
 
-def test_slow_methods_come_last_and_say_so(interp):
-    names = [n for n,_ in interp.explore().method.options]
-    assert set(values(interp.explore().method))==set(cam_methods) and names[-2:]==['ScoreCAM, slow','AblationCAM, slow'] and not any('slow' in n for n in names[:-2])
+def test_slow_methods_come_late_and_say_so(interp):
+    options = interp.explore().method.options
+    assert {v for _,v in options}==set(cam_methods) and options[0]==(default_method,default_method)
+    assert [n for n,_ in options][-3:]==['ScoreCAM (slow)','AblationCAM (slow)','RandomCAM (weights drawn at random)']
+    assert sum('slow' in n for n,_ in options)==2
 
 def test_opacity_computes_nothing_and_maps_are_kept(interp):
-    e = interp.explore(keep=3)
-    with mock.object(CifarInterpretation, 'cam', side_effect=AssertionError('a map was computed')), mock.object(CifarInterpretation, '_pictures', side_effect=AssertionError('a picture was read')):
+    e = interp.explore()
+    a_map,a_picture = AssertionError('a map was computed'),AssertionError('a picture was read')
+    with mock.object(CifarInterpretation, 'cam', side_effect=a_map), mock.object(CifarInterpretation, 'pictures',
+                                                                                 side_effect=a_picture):
         was = e.right.value
         e.alpha.value = 0.2
         assert e.right.value!=was
         e.target.value = interp.vocab[int(interp.decoded[e.idxs[0]])] # the same class by its name
-    for m in ('GradCAM','LayerCAM','XGradCAM','GradCAM++'): e.method.value = m
-    assert len(e.kept)==3
-    n,real = [],CifarInterpretation.cam
-    with mock.object(CifarInterpretation, 'cam', lambda *a,**k: n.append(k['method']) or real(*a, **k)):
-        for m in ('XGradCAM','LayerCAM','GradCAM++'): e.method.value = m
-        assert n==[]
-        e.method.value = 'GradCAM' # was dropped, the oldest
-        e.method.value = 'XGradCAM' # and now this one, which was asked for longest ago
-    assert n==['GradCAM','XGradCAM']
+    for m in ('GradCAM','LayerCAM'): e.method.value = m
+    with mock.object(CifarInterpretation, 'cam', side_effect=a_map): e.method.value = 'GradCAM'
+    info = e.maps.cache_info()
+    assert (info.currsize,info.maxsize)==(3,500)
     check(e)
 
 def test_items_in_groups_classes_and_orders(interp):
@@ -79,39 +85,44 @@ def test_items_in_groups_classes_and_orders(interp):
     assert e.idxs==interp.correct(len(e.idxs)).idxs and e.item.max==len(e.idxs) and e.item.value==1
     e.group.value,e.order.value = 'all','listed'
     e.item.value = 30
-    assert [n for n,_ in e.group.options]==[f'misclassified ({int((~right).sum())})', f'correct ({int(right.sum())})', 'all (50)']
+    assert [n for n,_ in e.group.options]==[f'misclassified ({int((~right).sum())})', f'correct ({int(right.sum())})',
+                                            'all (50)']
     e.actual.value = 'star'
     assert e.idxs==[i for i in range(50) if interp.vocab[interp.targs[i]]=='star'] and e.item.value==1 and e.item.max==5
     check(e)
     e.item.value = 5
     assert e.scored.idx==e.idxs[-1]
     e.group.value = 'misclassified' # the class stays where there is one of it, else all are shown
-    assert e.actual.value==('star' if 'star' in values(e.actual) else 0) and not right[e.idxs].any()
+    assert e.actual.value==('star' if 'star' in values(e.actual) else '') and not right[e.idxs].any()
     for c in values(e.actual)[1:]: e.actual.value = c; check(e)
 
 def test_nothing_that_cannot_be_shown_can_be_chosen(interp):
     e = interp.explore(layer='stage2')
     o = e.scored
-    assert 'predicted' not in values(e.minus) and o.predicted not in values(e.minus) and {'actual',o.actual}<=set(values(e.minus))
-    with pytest.raises(TraitError): e.minus.value = o.predicted
-    e.minus.value = 'actual'
+    assert 'predicted' not in values(e.versus) and o.predicted not in values(e.versus)
+    assert {'actual',o.actual}<=set(values(e.versus))
+    with pytest.raises(TraitError): e.versus.value = o.predicted
+    e.versus.value = 'actual'
     e.target.value = 'actual' # which takes the choice away
-    assert e.minus.value==0 and 'predicted' in values(e.minus)
+    assert e.versus.value=='' and 'predicted' in values(e.versus)
     e.target.value = 'predicted'
-    assert e.minus.value=='actual'
+    assert e.versus.value=='actual'
     e.method.value = 'EigenCAM'
-    assert e.minus.disabled and e.target.disabled and values(e.minus)==[0] and 'the same for every class' in e.caption
+    assert e.versus.disabled and e.target.disabled and values(e.versus)==['']
+    assert 'the same for every class' in e.caption
     e.method.value = 'GradCAM'
-    assert not e.minus.disabled and e.minus.value=='actual'
+    assert not e.versus.disabled and e.versus.value=='actual'
     e.group.value = 'correct' # predicted is actual, so there is nothing to subtract
-    assert e.minus.value==0; check(e)
+    assert e.versus.value==''; check(e)
     e.group.value = 'misclassified'
-    assert e.minus.value=='actual'; check(e)
-    for control,v in ((e.layer,'head'), (e.method,'Gradcam'), (e.target,'dog'), (e.group,'none'), (e.actual,'dog'), (e.order,'random')):
+    assert e.versus.value=='actual'; check(e)
+    for control,v in ((e.layer,'head'), (e.method,'Gradcam'), (e.target,'dog'), (e.group,'none'), (e.actual,'dog'),
+                      (e.order,'random')):
         with pytest.raises(TraitError): control.value = v
     e.item.value,e.alpha.value = 10**6,7 # the bounds of a slider
     assert e.item.value==e.item.max and e.alpha.value==1; check(e)
-    assert [n for n,_ in e.layer.options]==['stem (32x32)','stage1 (32x32)','stage2 (16x16)','stage3 (8x8)','stage4 (4x4), too coarse']
+    assert [n for n,_ in e.layer.options]==['stem (32x32)','stage1 (32x32)','stage2 (16x16)','stage3 (8x8)',
+                                            'stage4 (4x4), too coarse']
 
 def test_no_mistakes_nothing_right_one_class_one_item(interp):
     for right,groups in ((True, ['correct','all']), (False, ['misclassified','all'])):
@@ -119,16 +130,22 @@ def test_no_mistakes_nothing_right_one_class_one_item(interp):
         assert values(e.group)==groups; check(e)
     one = interp.explore([i for i in range(50) if interp.targs[i]==2])
     one.group.value = 'all'
-    assert values(one.actual)==[0,interp.vocab[2]]; check(one)
+    assert values(one.actual)==['',interp.vocab[2]]; check(one)
     last = interp.explore([7, 7])
     assert last.idxs==[7] and last.item.disabled and last.order.value=='listed'; check(last)
     some = interp.explore(interp.misclassified(4, 'random', 3))
-    assert some.idxs==interp.misclassified(4, 'random', 3).idxs and [n for n,_ in some.group.options]==['misclassified (4)','all (4)']
+    assert some.idxs==interp.misclassified(4, 'random', 3).idxs
+    assert [n for n,_ in some.group.options]==['misclassified (4)','all (4)']
 
 def test_the_network_comes_back_as_it_was(interp):
     m = interp.learn.model.train(); m.stage1.eval(); m.stage2.requires_grad_(False)
-    state = lambda: ([(k, o.training, len(o._forward_hooks), len(o._backward_hooks)) for k,o in m.named_modules()], [(p.requires_grad, p.grad) for p in m.parameters()],
-                     {k: v.sum().item() for k,v in m.state_dict().items()}, np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), random.getstate())
+    def state():
+        modules = [(k, o.training, len(o._forward_hooks), len(o._backward_hooks)) for k,o in m.named_modules()]
+        weights = (
+            {k: v.sum().item() for k, v in m.state_dict().items()},
+            [(p.requires_grad, p.grad) for p in m.parameters()],
+        )
+        return modules,weights,np.random.get_state()[1].tolist(),torch.get_rng_state().tolist(),random.getstate()
     before = state()
     e = interp.explore()
     for v in ('GradCAM','ScoreCAM','RandomCAM'): e.method.value = v
@@ -140,7 +157,8 @@ def test_names_of_classes_are_text():
     names = ['<b>|x', '<script>alert(1)</script>', '$\\frac{$ & "q"']
     x = np.random.default_rng(0).integers(0, 256, (60,32,32,3)).astype(np.uint8)
     src = Source(x, np.arange(60)%3, names, np.arange(60)>=30)
-    e = CifarInterpretation.from_learner(cifar_learner(cifar_dls(src, 'none', bs=15, device='cpu'), model_kw=dict(width=8))).explore()
+    e = CifarInterpretation.from_learner(cifar_learner(cifar_dls(src, 'none', bs=15, device='cpu'),
+                                                       model_kw=dict(width=8))).explore()
     for c in names:
         e.target.value = c; check(e)
         html = ''.join(o.value for o in (e.under_left,e.under_right,e.table))
@@ -148,19 +166,24 @@ def test_names_of_classes_are_text():
     assert e.still().width>600 # no formula is made of a dollar
 
 def test_a_network_of_ones_own(source):
-    net = lambda *strides: nn.Sequential(*(nn.Conv2d(3 if i==0 else 8, 8, 3, s, 1) for i,s in enumerate(strides)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    net = lambda *strides: nn.Sequential(*(nn.Conv2d(3 if i==0 else 8, 8, 3, s, 1) for i,s in enumerate(strides)),
+                                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     dls = cifar_dls(source, 'none', bs=50, device='cpu')
     look = lambda m: CifarInterpretation.from_learner(cifar_learner(dls, m)).explore()
     e = look(net(1,2,8)) # no layer of the usual name: the first that is large enough; a map of one cell is none
-    assert e.layer.value=='0' and [n for n,_ in e.layer.options]==['0 (32x32)','1 (16x16)','2 (2x2), too coarse']; check(e)
-    e = look(nn.Sequential(nn.Sequential(net(2)[:-3], nn.AdaptiveAvgPool2d(4)), nn.Flatten(), nn.Linear(128, 10))) # large ones only within
+    assert e.layer.value=='0' and [n for n,_ in e.layer.options]==['0 (32x32)','1 (16x16)','2 (2x2), too coarse']
+    check(e)
+    # large ones only within
+    e = look(nn.Sequential(nn.Sequential(net(2)[:-3], nn.AdaptiveAvgPool2d(4)), nn.Flatten(), nn.Linear(128, 10)))
     assert '0.0 (16x16)' in [n for n,_ in e.layer.options]; check(e)
     with pytest.raises(InputError, match='no layer of this Sequential has a map of 5x5 or more'): look(net(8,2))
 
 def test_what_goes_wrong_is_shown(interp):
     e = interp.explore()
-    for err,says in ((InputError('the <map> is lost'), 'no map:</b> the &lt;map&gt; is lost'), (RuntimeError('out of memory'), 'no map:</b> RuntimeError: out of memory')):
-        with mock.object(CifarInterpretation, 'cam', side_effect=err), pytest.raises(type(err)): e.method.value = 'XGradCAM'
+    for err,says in ((InputError('the <map> is lost'), 'no map:</b> the &lt;map&gt; is lost'),
+                     (RuntimeError('out of memory'), 'no map:</b> RuntimeError: out of memory')):
+        with mock.object(CifarInterpretation, 'cam', side_effect=err), pytest.raises(type(err)):
+            e.method.value = 'XGradCAM'
         assert says in e.note.value and image(e.right).shape==(1,1,3) # no map of another method is left standing
         e.method.value = default_method; check(e)
 
@@ -175,14 +198,26 @@ def test_where_no_kernel_is_it_is_a_picture(interp):
     e.alpha.value = 0
     assert not np.array_equal(np.asarray(e.still()), was)
     with mock.object(IPython, 'get_ipython', lambda: type('Shell', (), dict(kernel=object()))()):
-        assert e._repr_mimebundle_()=={'text/plain': repr(e), 'application/vnd.jupyter.widget-view+json': dict(version_major=2, version_minor=0, model_id=e.box.model_id)} # as ipywidgets' own
+        # as ipywidgets' own
+        view = dict(version_major=2, version_minor=0, model_id=e.box.model_id) # as ipywidgets' own
+        assert e._repr_mimebundle_()=={'text/plain': repr(e), 'application/vnd.jupyter.widget-view+json': view}
 
 def test_without_ipywidgets(interp, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ipywidgets', None)
     with pytest.raises(InputError, match=re.escape("pip install 'cifar_fastai[widgets]'")): interp.explore()
 
-wrong = [(dict(method='Gradcam'), "did you mean 'GradCAM'"), (dict(layer='stage9'), "unknown layer 'stage9'"), (dict(target='starr'), "did you mean 'star'"), (dict(minus='dog'), 'target class'), (dict(target='star', minus='star'), 'are both star'), (dict(alpha=2), 'alpha is 2'),
-         (dict(side=8), 'side is 8'), (dict(keep=0), 'keep is 0'), (dict(items=[]), 'items are []'), (dict(items=[50]), 'item is 50')]
+wrong = [
+    (dict(method='Gradcam'), "did you mean 'GradCAM'"),
+    (dict(layer='stage9'), "unknown layer 'stage9'"),
+    (dict(target='starr'), "did you mean 'star'"),
+    (dict(versus='dog'), 'target class'),
+    (dict(alpha=2), 'alpha is 2'),
+    (dict(target='star', versus='star'), 'are both star'),
+    (dict(items=[]), 'items are []'),
+    (dict(items=[50]), 'item is 50'),
+]
+
+
 @pytest.mark.parametrize('kw,says', wrong, ids=[str(o[0]) for o in wrong])
 def test_wrong_options(interp, kw, says):
     with pytest.raises(InputError, match=re.escape(says)): interp.explore(**kw)

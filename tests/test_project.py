@@ -21,7 +21,8 @@ def metadata(folder):
     return next(folder.glob('*.dist-info/METADATA')).read_text()
 
 def test_requirements_of_settings_ini_are_live(tmp_path):
-    for f in ('pyproject.toml','settings.ini','setup.py','README.md','LICENSE','MANIFEST.in'): shutil.copy(root/f, tmp_path)
+    for f in ('pyproject.toml', 'settings.ini', 'setup.py', 'README.md', 'LICENSE', 'MANIFEST.in'):
+        shutil.copy(root / f, tmp_path)
     shutil.copytree(root/'cifar_fastai', tmp_path/'cifar_fastai')
     ini = tmp_path/'settings.ini'
     ini.write_text(ini.read_text().replace('torchinfo>=', 'torchinfo>=1.7.999,>='))
@@ -48,10 +49,21 @@ def test_notebook_is_saved_as_it_should_be(path):
     assert path.stat().st_size<1_200_000
 
 def test_export_and_clean_change_nothing(tmp_path):
-    for d in ('nbs','cifar_fastai'): shutil.copytree(root/d, tmp_path/d, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+    for d in ('nbs', 'cifar_fastai'):
+        shutil.copytree(root / d, tmp_path / d, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     for f in ('pyproject.toml','settings.ini','setup.py'): shutil.copy(root/f, tmp_path)
     subprocess.run(['git','init','-q'], cwd=tmp_path, check=True)
-    for c in ('export','clean'): subprocess.run([sys.executable, '-c', f'from nbdev.{dict(export="doclinks", clean="clean")[c]} import nbdev_{c} as f; f()'], cwd=tmp_path, check=True, capture_output=True)
+    for c in ('export', 'clean'):
+        subprocess.run(
+            [
+                sys.executable,
+                '-c',
+                f'from nbdev.{dict(export="doclinks", clean="clean")[c]} import nbdev_{c} as f; f()',
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
     for d in ('nbs','cifar_fastai'):
         for p in sorted((root/d).rglob('*')):
             if p.is_file() and p.suffix in ('.py','.ipynb') and '.ipynb_checkpoints' not in p.parts:
@@ -79,5 +91,5 @@ def test_public_functions_are_documented():
                 assert not lacking, f'{f.stem}.{n}: no docment for {lacking}'
 
 def test_results_table_is_made_from_the_records():
-    from cifar_fastai.bench import results_table
+    from cifar_fastai.experiments import results_table
     assert results_table(root/'results') in (root/'README.md').read_text()

@@ -1,130 +1,200 @@
-"What stands in a run folder: metrics of the weights beside them, the finder's rate, the number of validation images, whether the network was compiled"
-import json, os, signal
-import pytest
-from fastai.vision.all import Callback, SaveModelCallback, torch
-import cifar_fastai.recipes as recipes
-from cifar_fastai.data import cifar_dls
-from cifar_fastai.errors import InputError
-from cifar_fastai.learner import cifar_learner, find_lr, load_network, read_history
-from cifar_fastai.recipes import Recipe, compile_pays, make_recipe, predicted_seconds, read_run, rerun, resume, train
+"Run folders: weights that travel, what a run left, one run at a time, checkpoints"
+import errno, json, os, warnings
+from functools import partial
+from pathlib import Path
 
+import pytest
+from fastai.vision.all import Callback, EarlyStoppingCallback, load_learner, MixUp, ReduceLROnPlateau, set_seed, torch
+
+from cifar_fastai.callbacks import EMA, LookaheadCallback
+from cifar_fastai.core import InputError, write_json
+from cifar_fastai.data import cifar_dls
+from cifar_fastai.history import describe, log_line
+from cifar_fastai.learner import cifar_learner
+from cifar_fastai.recipes import make_recipe, Recipe
+from cifar_fastai.checkpoints import Checkpoint, resume_from
+from cifar_fastai.runs import free_folder, Run, RunLog
+from cifar_fastai.train import resume, train
+
+results = Path(__file__).resolve().parents[1]/'results'
 small = dict(bs=50, model_kw=dict(width=8), precision='fp32')
 
-def metrics(run): return json.loads((run/'metrics.json').read_text())
+# ---- what a run left
 
-def log(run): return (run/'log.txt').read_text()
+@pytest.mark.parametrize('folder', [o.parent for o in results.glob('*/config.json')], ids=lambda o: o.name)
+def test_a_folder_of_an_earlier_version_is_read(folder):
+    run = Run(folder)
+    assert (
+        run.state == f'complete, {run.recipe.epochs} epochs'
+        and run.valid_name == 'test'
+        and run.validated_on == 'the test images'
+    )
+    assert run.validated == (run.history[-1]['valid_correct'], 1000) and run.facts()['test accuracy'].endswith(
+        'of 1,000)'
+    )
+    assert f'custom, {run.state}' in repr(run) and run._repr_markdown_().startswith('|')
 
-def measured(run, source):
-    "Correct answers of the weights in a run folder"
-    learn = cifar_learner(cifar_dls(source, bs=50, device='cpu'), load_network(run)[0], precision='fp32')
-    with learn.no_bar(), learn.no_logging(): learn.validate()
-    return sum(c for c,_ in learn.history.by_class)
-
-class Spoil(Callback):
-    "Spoil the weights after the second epoch, before it is validated"
-    order = -30
-    def before_validate(self):
-        if self.epoch==1: torch.nn.init.normal_(self.learn.model.head.weight, std=5)
-
-def test_metrics_are_those_of_the_best_weights(source, tmp_path, monkeypatch):
-    "`SaveModelCallback` puts the weights of the best epoch back at the end: metrics, counts and energies are theirs, and the log says so"
-    monkeypatch.chdir(tmp_path)
-    run = train(Recipe(epochs=2, sched='none', lr=0.02, **small), source, tmp_path/'run', device='cpu', cbs=[Spoil(), SaveModelCallback('valid_loss')])
-    first,last = read_history(run)
-    m = metrics(run)
-    assert first['valid_loss']<last['valid_loss'] and m['epochs_done']==2
-    assert m['final']['epoch']==1 and m['final']['valid_correct']==first['valid_correct']==measured(run, source)==sum(c for c,_ in m['by_class'].values())
-    assert abs(m['final']['valid_loss']-first['valid_loss'])<1e-3*first['valid_loss']
-    assert 'the weights that are kept are those of epoch 1: ' in log(run)
-
-def test_a_run_that_keeps_its_last_weights_is_not_measured_again(source, tmp_path, monkeypatch):
-    "Neither plain nor averaged weights are, which were validated as they are kept"
-    monkeypatch.setattr(recipes, '_measure', lambda learn: pytest.fail('measured again'))
-    for name,kw in (('plain',{}), ('ema',dict(ema=0.9)), ('slow',dict(lookahead=True))):
-        run = train(Recipe(epochs=1, **small, **kw), source, tmp_path/name, device='cpu')
-        assert metrics(run)['final']['valid_correct']==read_history(run)[0]['valid_correct']==measured(run, source)
-
-class StopLate(Callback):
-    "Ctrl-C within the second epoch"
-    def after_batch(self):
-        if self.training and self.epoch==1 and self.iter==2: os.kill(os.getpid(), signal.SIGINT)
-
-def test_metrics_of_a_stopped_run_are_those_of_its_weights(source, tmp_path):
-    run = train(Recipe(epochs=3, sched='none', lr=0.02, **small), source, tmp_path/'run', device='cpu', cbs=StopLate())
-    m = metrics(run)
-    assert not m['completed'] and m['final']['valid_correct']==measured(run, source)==sum(c for c,_ in m['by_class'].values())
-
-def test_rate_of_the_finder_is_told(source, tmp_path, capsys):
-    run = train(Recipe(epochs=1, lr='find', find_kw=dict(num_it=40, chosen='valley'), **small), source, tmp_path/'run', device='cpu')
-    c = json.loads((run/'config.json').read_text())
-    line = f"learning rate {c['lr']:.3g} (valley); other suggestions: steep {c['lr_find']['steep']:.3g}, minimum "
-    assert line in capsys.readouterr().out and line in log(run)
-
-def test_default_suggestion(source):
-    "The one that measured best, and the careful one where the loss hardly fell, see `results/finder-proxy.json` and `finder-adam-proxy.json`"
-    learn = cifar_learner(cifar_dls(source, bs=20, device='cpu'), model_kw=dict(width=8), precision='fp32')
-    assert find_lr(learn, plot=False).name=='minimum'
-    assert find_lr(learn, start_lr=1e-9, end_lr=1e-8, num_it=40, plot=False).name=='valley'
-    with pytest.raises(InputError, match='hardly fell'): find_lr(learn, start_lr=1e-9, end_lr=1e-8, num_it=40, chosen='minimum', plot=False)
-
-def test_n_valid(source, tmp_path, capsys):
-    "Few validation images, in proportion, said in log and config; a run is resumed and repeated with the same"
-    run = train(Recipe(epochs=1, n_valid=20, **small), source, tmp_path/'run', device='cpu')
-    c = json.loads((run/'config.json').read_text())
-    assert c['source']['n_valid']==20 and c['source']['n_train']==int((~source.is_valid).sum()) and read_history(run)[0]['valid_n']==20
-    assert [n for _,n in metrics(run)['by_class'].values()]==[2]*10
-    line = f'validating on 20 of {int(source.is_valid.sum())} test images, of each class in proportion (n_valid)'
-    assert line in capsys.readouterr().out and line in log(run)
-    again = rerun(run, tmp_path/'again', source)
-    assert metrics(again)['by_class']==metrics(run)['by_class']
-
-def test_recipes_and_configs_of_earlier_versions_are_read(source, tmp_path):
-    "They have no `n_valid`, and no way of compiling"
+def test_recipes_and_configs_of_earlier_versions_are_resumed(source, tmp_path):
+    "They have no `n_valid`, no `cbs`, and no way of compiling"
     run = train(Recipe(epochs=1, **small), source, tmp_path/'run', device='cpu')
     c = json.loads((run/'config.json').read_text())
-    del c['recipe']['n_valid'], c['compile']
+    del c['recipe']['n_valid'], c['recipe']['cbs'], c['compile']
+    c['recipe'].update(
+        start=c['recipe'].pop('init'),
+        sizes=c['recipe'].pop('progressive_sizes'),
+        ema=None,
+        mixup=0.0,
+        lookahead=False,
+    )
     assert make_recipe(c['recipe'])==Recipe(epochs=1, **small)
-    (run/'config.json').write_text(json.dumps(c)); (run/'metrics.json').unlink()
-    assert read_run(run)[0].n_valid is None
-    assert metrics(resume(run, source, 'cpu'))['completed']
-
-def test_when_compiling_pays(monkeypatch):
-    "On a CPU with bf16, where the training is predicted to take ten minutes; never on a GPU, with changing sizes or without a compiler"
-    monkeypatch.setattr(recipes, 'cpu_has_bf16', lambda: True)
-    monkeypatch.setattr(recipes.shutil, 'which', lambda o: f'/usr/bin/{o}')
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
-    r = Recipe(epochs=20, precision='bf16')
-    assert compile_pays(r, 50_000) and 6000<predicted_seconds(r, 50_000)<8000
-    assert not compile_pays(r, 1000) and not compile_pays(Recipe(epochs=1, precision='bf16'), 50_000)
-    assert not compile_pays(Recipe(epochs=20, precision='bf16', model_kw=dict(width=16)), 50_000)
-    assert not compile_pays(Recipe(epochs=20, precision='fp32'), 50_000) # measured: no gain
-    assert not compile_pays(Recipe(epochs=20, precision='bf16', sizes=[16,32]), 50_000)
-    assert not compile_pays(r, 50_000, device='cuda') and not compile_pays(r, 50_000, device='mps')
-    monkeypatch.setattr(recipes.shutil, 'which', lambda o: None)
-    assert not compile_pays(r, 50_000)
-    monkeypatch.setattr(recipes, 'cpu_has_bf16', lambda: False)
-    assert not compile_pays(r, 50_000)
-
-@pytest.mark.parametrize('pays', (True, False))
-def test_compile_auto(source, tmp_path, monkeypatch, pays):
-    "config.json says what was done, and a resumed run does the same whatever would pay by then; nothing is compiled here"
-    asked = []
-    monkeypatch.setattr(recipes, 'compile_pays', lambda *args: pays)
-    monkeypatch.setattr(recipes, 'cifar_learner', lambda *args, compile, **kw: asked.append(compile) or cifar_learner(*args, **kw))
-    run = train(Recipe(epochs=1, **small), source, tmp_path/'run', device='cpu')
-    assert asked==[pays] and json.loads((run/'config.json').read_text())['compile'] is pays and ('compiling the network' in log(run))==pays
+    write_json(run/'config.json', c)
     (run/'metrics.json').unlink()
-    monkeypatch.setattr(recipes, 'compile_pays', lambda *args: not pays)
+    assert Run(run).recipe.n_valid is None and Run(run).state=='not finished, 1 of 1 epoch done'
     resume(run, source, 'cpu')
-    train(Recipe(epochs=1, **small), source, tmp_path/'chosen', device='cpu', compile=pays)
-    assert asked==[pays]*3
+    assert Run(run).metrics['completed']
 
-def test_compile_is_checked(source, tmp_path):
-    with pytest.raises(InputError, match="compile is 'on': it must be True, False or 'auto'"): train(Recipe(**small), source, tmp_path/'run', device='cpu', compile='on')
-    assert not (tmp_path/'run').exists()
+@pytest.mark.parametrize(
+    'metrics,epochs,state',
+    [
+        (dict(completed=True), 1, 'complete, 1 epoch'),
+        (dict(completed=False), 3, 'stopped after 1 of 3 epochs'),
+        (dict(completed=True), 3, 'complete, ended early after 1 of 3 epochs'),
+        (None, 3, 'not finished, 1 of 3 epochs done'),
+    ],
+    ids=str,
+)
+def test_the_state_says_how_far_a_run_came(metrics, epochs, state, run_dir, tmp_path):
+    c = json.loads((run_dir/'config.json').read_text())
+    write_json(tmp_path/'config.json', {**c, 'recipe': {**c['recipe'], 'epochs': epochs}})
+    (tmp_path/'history.csv').write_text((run_dir/'history.csv').read_text())
+    if metrics: write_json(tmp_path/'metrics.json', metrics)
+    run = Run(tmp_path)
+    assert run.state==state and len(run.diagnosis)>=3 and run.validated[1]==50
 
-@pytest.mark.slow # a minute or two: pytest -m slow tests/test_runs.py
-def test_a_narrow_network_is_compiled(source, tmp_path):
-    run = train(Recipe(epochs=1, bs=100, model_kw=dict(width=8), precision='fp32'), source, tmp_path/'run', device='cpu', compile=True)
-    assert json.loads((run/'config.json').read_text())['compile'] is True and metrics(run)['completed']
-    assert metrics(run)['final']['valid_correct']==measured(run, source)
+def test_a_source_of_other_images_is_refused(run_dir, source):
+    assert Run(run_dir).source().fingerprint==Run(run_dir).source(source).fingerprint==source.fingerprint
+    with pytest.raises(InputError, match='are not those of the run'): Run(run_dir).source(source.subset(range(100)))
+
+def test_an_exported_learner_is_loaded_by_fastai(source, tmp_path):
+    "fastai's own way, for those who trust the file: the exported learner holds none of the data"
+    learn = cifar_learner(cifar_dls(source, bs=50, device='cpu'), model_kw=dict(width=8))
+    learn.path = tmp_path
+    learn.export('learner.pkl')
+    assert (tmp_path/'learner.pkl').stat().st_size<3_000_000
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        again = load_learner(tmp_path/'learner.pkl')
+    with again.no_bar(), learn.no_bar(): assert again.predict(source.x[7])[0]==learn.predict(source.x[7])[0]
+
+# ---- a new run
+
+@pytest.fixture
+def dls(source): return cifar_dls(source, bs=50, device='cpu')
+
+def test_a_new_run_is_locked_and_leaves_no_lock(dls, tmp_path):
+    with Run.create(Recipe(), dls, tmp_path/'run', lr=0.1) as run:
+        assert (run.path/'.lock').exists() and run.config['lr']==0.1 and run.recipe==Recipe()
+        with pytest.raises(InputError, match='in use by this process'), run.lock(): pass
+    assert [o.name for o in (tmp_path/'run').iterdir()]==['config.json']
+
+def test_a_new_run_has_the_name_of_its_recipe(dls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for recipe,name in ((Recipe(name='mine'), 'mine'), (Recipe(), 'resnet18')):
+        with Run.create(recipe, dls, lr=0.1) as run: assert str(run.path).startswith(f'runs/{name}-{dls.source.name}-')
+    monkeypatch.setattr('time.strftime', lambda *args: 'now')
+    names = []
+    for _ in range(3):
+        with Run.create(Recipe(), dls, lr=0.1) as run:
+            names.append(run.path.name.removeprefix(f'resnet18-{dls.source.name}-'))
+    assert names==['now', 'now-2', 'now-3']
+
+def test_leftovers_of_a_killed_run_take_no_folder(dls, tmp_path):
+    for o in ('.lock','.config.json.ab12.tmp'): (tmp_path/o).write_text('')
+    assert free_folder(tmp_path, '')==tmp_path
+    with Run.create(Recipe(), dls, tmp_path, lr=0.1): pass
+    assert [o.name for o in tmp_path.iterdir()]==['config.json']
+    with pytest.raises(InputError, match='not empty'), Run.create(Recipe(), dls, tmp_path, lr=0.1): pass
+
+def test_a_full_disk_is_said_in_a_line(dls, tmp_path):
+    with (
+        Run.create(Recipe(), dls, tmp_path / 'run', lr=0.1) as run,
+        pytest.raises(InputError, match='No space left on device'),
+        run.writing(),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+def test_the_log_of_a_run_is_what_was_printed(dls, tmp_path):
+    learn = cifar_learner(dls, model_kw=dict(width=8))
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=RunLog(tmp_path))
+    assert (tmp_path/'log.txt').read_text().splitlines()==[describe(learn), log_line(learn.history.rows[0])]
+
+# ---- checkpoints
+
+class CutOff(Callback):
+    def before_batch(self):
+        if self.epoch==2 and self.iter==2: raise KeyboardInterrupt
+
+def fit(source, path=None, cut=False, resumed=False, cbs=(), seed=0):
+    set_seed(seed)
+    learn = cifar_learner(
+        cifar_dls(source, 'crop_flip', bs=50, device='cpu'),
+        opt='adamw',
+        cbs=[o() for o in cbs],
+        model_kw=dict(width=8, dropout=0.1),
+    )
+    more = [*([Checkpoint(path)] if path else []), *([CutOff()] if cut else [])]
+    with learn.no_bar(), learn.no_logging():
+        if not resumed: learn.fit_one_cycle(4, 1e-2, cbs=more)
+        else:
+            with resume_from(learn, path): learn.fit_one_cycle(4, 1e-2, cbs=more)
+    return learn
+
+# no epoch is better by 9: the rate falls after each
+watch = [partial(ReduceLROnPlateau, 'train_loss', patience=1, min_delta=9.), partial(EarlyStoppingCallback, patience=9)]
+@pytest.mark.parametrize('cbs', [[EMA, *watch], [LookaheadCallback, MixUp]], ids=['averages','lookahead'])
+def test_a_resumed_fit_ends_like_one_that_was_not_cut_off(cbs, source, tmp_path):
+    whole = fit(source, cbs=cbs)
+    with pytest.raises(KeyboardInterrupt): fit(source, tmp_path/'last.pt', cut=True, cbs=cbs)
+    rest = fit(source, tmp_path/'last.pt', resumed=True, cbs=cbs, seed=5)
+    for a,b in zip(whole.model.state_dict().values(), rest.model.state_dict().values()): assert torch.equal(a, b)
+    assert whole.history.lrs==rest.history.lrs and whole.history.momenta==rest.history.momenta
+    assert [list(o)[:3] for o in whole.recorder.values]==[list(o)[:3] for o in rest.recorder.values]
+    assert list(map(float, whole.recorder.losses))==list(map(float, rest.recorder.losses))
+
+@pytest.mark.parametrize(
+    'make,message',
+    [
+        (lambda f: None, 'is missing'),
+        (lambda f: f.write_bytes(b'no'), 'cannot be read'),
+        (lambda f: torch.save([1], f), 'not a checkpoint'),
+    ],
+    ids=['missing', 'text', 'list'],
+)
+def test_what_is_no_checkpoint_is_refused(make, message, source, tmp_path):
+    make(tmp_path/'bad.pt')
+    with pytest.raises(InputError, match=message): fit(source, tmp_path/'bad.pt', resumed=True)
+
+@pytest.fixture(scope='module')
+def checkpoint(source, tmp_path_factory):
+    "Of a fit of four epochs"
+    path = tmp_path_factory.mktemp('fit')/'last.pt'
+    fit(source, path, cbs=[LookaheadCallback])
+    return path
+
+@pytest.mark.parametrize(
+    'kw,n,message',
+    [
+        ({}, 2, 'whose epochs is 4, and here 2'),
+        (dict(model_kw=dict(width=4)), 4, 'whose stem.0.weight is 8x3x3x3, and here 4x3x3x3'),
+        (dict(opt='sgd'), 4, 'whose optimizer is AdamW, and here SGD'),
+        (dict(cbs=[]), 4, 'whose callbacks is lookahead, and here none'),
+        (dict(few=True), 4, 'whose data is '),
+    ],
+    ids=['epochs', 'width', 'optimizer', 'callbacks', 'data'],
+)
+def test_a_checkpoint_of_another_run_is_refused(kw, n, message, checkpoint, source):
+    kw = {**dict(opt='adamw', model_kw=dict(width=8), cbs=LookaheadCallback), **kw}
+    src = source.subset(range(len(source)-10)) if kw.pop('few', False) else source
+    learn = cifar_learner(cifar_dls(src, bs=50, device='cpu'), **kw)
+    with pytest.raises(InputError, match=message), learn.no_bar(), learn.no_logging(), resume_from(learn, checkpoint):
+        learn.fit(n)

@@ -1,6 +1,7 @@
-"""Every command and every piece of code in README.md, results/README.md and the prose of the notebooks: read by the parser that would read it, and run, on little data. What is not run stands in
+"""Every command and every piece of code in README.md, results/README.md and the prose of the notebooks: read by the
+parser that would read it, and run, on little data. What is not run stands in
 `not_run`, with its reason; what is neither there nor known how to run fails."""
-import ast, contextlib, inspect, json, os, re, shutil, subprocess, sys
+import ast, contextlib, inspect, json, re, shutil, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
 import pytest
@@ -11,7 +12,9 @@ from commands import check, one, root, scripts, split, words
 from links import fence, text
 
 notebooks = sorted((root/'nbs').rglob('[!.]*.ipynb'))
-starts = re.compile(r'(cifar-(?!10-)[a-z-]*|pytest|nbdev[-_]\w+|python3?|accelerate|pip|pip-audit|bash|git|playwright|\.ci/run)(\s|$)')
+starts = re.compile(
+    r'(cifar-(?!10-)[a-z-]*|pytest|nbdev[-_]\w+|python3?|accelerate|pip|pip-audit|bash|git|playwright|\.ci/run)(\s|$)'
+)
 shell = ('', 'sh', 'bash', 'console')
 
 def sources(path):
@@ -19,7 +22,12 @@ def sources(path):
     if path.suffix=='.md': return [path.read_text()]
     return [text(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type']=='markdown']
 
-def fences(md): return [(m[2],re.sub(r'^\$ ', '', m[3], flags=re.M)) for m in re.finditer(r'^ *(```+)(\w*)[^\n]*\n(.*?)^ *\1 *$', md, re.M|re.S)]
+def fences(md):
+    return [
+        (m[2], re.sub(r'^\$ ', '', m[3], flags=re.M))
+        for m in re.finditer(r'^ *(```+)(\w*)[^\n]*\n(.*?)^ *\1 *$', md, re.M | re.S)
+    ]
+
 
 def inline(md):
     "Inline code, of prose and tables"
@@ -44,11 +52,12 @@ def is_name(argv):
 def found():
     "(document, command as written, whether it only names one) of all command lines, once each"
     seen,ours = {},option_names()[1]
-    for p in [root/'README.md', root/'results/README.md', *notebooks]:
+    for p in [root/'README.md', root/'CONTRIBUTING.md', root/'results/README.md', *notebooks]:
         doc = p.relative_to(root).as_posix()
         for md in sources(p):
             for lang,code in fences(md):
-                if lang in shell and not (doc=='README.md' and code.rstrip() in outputs()): seen.setdefault(code.strip(), (doc,False))
+                if lang in shell and not (doc == 'README.md' and code.rstrip() in outputs()):
+                    seen.setdefault(code.strip(), (doc, False))
             for o in inline(md):
                 if o.startswith('--') and ' ' in o and o.split()[0] in ours: o = f'cifar-train {o}'
                 if not starts.match(o): continue
@@ -62,7 +71,8 @@ def outputs():
     "What the cells of the index print, as the README has it"
     res = []
     for c in index():
-        for o in c.get('outputs', []): res.append(text(o['text'] if o['output_type']=='stream' else o['data'].get('text/plain', '')).rstrip())
+        for o in c.get('outputs', []):
+            res.append(text(o['text'] if o['output_type'] == 'stream' else o['data'].get('text/plain', '')).rstrip())
     return res
 
 commands = found()
@@ -75,58 +85,116 @@ def test_command_is_read(doc, line, name):
             if argv[0].startswith('cifar-'): one([*argv, '--help'])
             elif argv!=['accelerate','launch']: one(argv)
 
-@pytest.mark.parametrize('path', [root/'README.md', root/'results/README.md', *notebooks], ids=lambda p: p.relative_to(root).as_posix())
+@pytest.mark.parametrize(
+    'path', [root / 'README.md', root / 'results/README.md', *notebooks], ids=lambda p: p.relative_to(root).as_posix()
+)
 def test_options_named_in_prose_are_there(path):
-    elsewhere = {'--multi_gpu','--cpu'} # of `accelerate launch`
-    bad = {o for md in sources(path) for o in inline(md) if o.startswith('--') and o.split()[0] not in option_names()[0]|elsewhere}
+    elsewhere = {'--multi_gpu','--cpu'}  # of `accelerate launch`
+    bad = {
+        o
+        for md in sources(path)
+        for o in inline(md)
+        if o.startswith('--') and o.split()[0] not in option_names()[0] | elsewhere
+    }
     assert not bad, f'no command has {bad}'
 
 def test_there_are_commands():
-    assert len(commands)>40 and {'README.md','results/README.md','nbs/tutorials/own_images.ipynb'}<={d for d,_,_ in commands}
-    assert {s for s in scripts if s.startswith('cifar-')}<={w[0] for _,l,_ in commands for w in split(l)}, 'a command that no document names'
+    assert len(commands) > 40 and {'README.md', 'results/README.md', 'nbs/tutorials/own_images.ipynb'} <= {
+        d for d, _, _ in commands
+    }
+    assert {s for s in scripts if s.startswith('cifar-')} <= {w[0] for _, l, _ in commands for w in split(l)}, (
+        'a command that no document names'
+    )
 
-@pytest.mark.parametrize('line,why', [('cifar-train --epoch 3', '--epoch'), ('cifar-train --recipe R9', 'R9'), ('cifar-trian', 'no command cifar-trian'), ('cifar-train --policy flp', 'flp'), ('cifar-bench speed', 'speed'),
-    ('cifar-bench recipes quick R9', 'R9'), ('cifar-bench cam --method GradCAMM', 'GradCAMM'), ('nbdev_test --flags slw', 'no such flag'), ('nbdev_test --flagged slow', '--flagged'), ('nbdev-exprot', 'no command'), ('pytest tests/test_nothing.py', 'test_nothing'),
-    ('pytest -m slwo', 'no such marker'), ('python tools/redme.py', 'redme'), ('python tools/badges.py --repository a/b', '--repository'), ('python tests/fuzz_readers.py --hours 3', '--hours'), ("pip install -e '.[devel]'", 'no extra devel'),
-    ('pip install torch', 'neither'), ('accelerate launch --num_procs 2 -m cifar_fastai.cli train', 'num_procs'), ('accelerate launch -m cifar_fastai.cli train --recipe R9', 'R9'), ('make docs', 'do not know make'), ('true && cifar-train --list', 'do not know true'),
-    ('cifar-train --list && cifar-train --lst', '--lst'), ('for r in R1 R9; do cifar-train --recipe $r; done', 'R9')])
+
+@pytest.mark.parametrize(
+    'line,why',
+    [
+        ('cifar-train --epoch 3', '--epoch'),
+        ('cifar-train --recipe R9', 'R9'),
+        ('cifar-trian', 'no command cifar-trian'),
+        ('cifar-train --policy flp', 'flp'),
+        ('cifar-bench speed', 'speed'),
+        ('python benchmarks/step.py --epochs 3', '--epochs'),
+        ('cifar-explain a.png --method GradCAMM', 'GradCAMM'),
+        ('nbdev_test --flags slw', 'no such flag'),
+        ('nbdev_test --flagged slow', '--flagged'),
+        ('nbdev-exprot', 'no command'),
+        ('pytest tests/test_nothing.py', 'test_nothing'),
+        ('pytest -m slwo', 'no such marker'),
+        ('python tools/redme.py', 'redme'),
+        ('python tools/badges.py --repository a/b', '--repository'),
+        ('python tests/robustness/fuzz_readers.py --hours 3', '--hours'),
+        ("pip install -e '.[devel]'", 'no extra devel'),
+        ('pip install torch', 'neither'),
+        ('accelerate launch --num_procs 2 -m cifar_fastai.cli train', 'num_procs'),
+        ('accelerate launch -m cifar_fastai.cli train --recipe R9', 'R9'),
+        ('make docs', 'do not know make'),
+        ('true && cifar-train --list', 'do not know true'),
+        ('cifar-train --list && cifar-train --lst', '--lst'),
+        ('for r in R1 R9; do cifar-train --recipe $r; done', 'R9'),
+    ],
+)
 def test_a_wrong_command_is_found(line, why):
     with pytest.raises(AssertionError, match=re.escape(why)): check(line)
 
 # ---- commands are run
 
-not_run = { # by the words a command begins with
-    'pip install':                   '.ci/run types both of the README, in a fresh environment',
-    'python3 -m venv':               '.ci/run makes one',
-    '. .venv':                       'the same',
-    '.ci/run':                       'it runs these tests',
-    'pytest':                        'it would run these tests from within',
-    'nbdev_test':                    '.ci/run runs it, as the README has it',
-    'nbdev-export':                  'it writes into the working tree: test_project runs it on a copy',
-    'nbdev-clean':                   'the same',
-    'nbdev-docs':                    'it needs the quarto binary: test_site runs all before that',
-    'python tools/badges.py':        'it writes into the working tree: test_badges runs it on a copy',
-    'cifar-app':                    'it serves until it is stopped: test_app starts it, and calls what it serves',
-    'python tools/app_picture.py':   'it writes into the working tree, by a browser',
-    'python tests/fuzz_readers.py':  'ten minutes: test_fuzz runs it for seconds',
-    'pip-audit':                     'it asks a service on the network',
-    'bash benchmarks/gpu.sh':        'hours on a CPU: below, each of its commands is read',
-    'cifar-bench effects --recipe fast20': 'its variants are for all images: two of them have batches larger than the small data',
-    'python benchmarks/label_errors.py': "it reads people's labels, which are not part of the project: test_label_errors runs it on a sample",
+not_run = {  # by the words a command begins with
+    'pip install': '.ci/run types both of the README, in a fresh environment',
+    'python3 -m venv': '.ci/run makes one',
+    '. .venv': 'the same',
+    'bash .ci/run': 'it runs these tests',
+    'nbdev-install-hooks': 'it changes the settings of git',
+    'nbdev-export': 'it writes into the working tree: test_project runs it on a copy',
+    'nbdev-clean': 'the same',
+    'nbdev-test': '.ci/run runs all notebooks',
+    'python tools/import_graph.py': 'test_architecture compares what it would draw',
+    'pytest': 'it would run these tests from within',
+    'python tools/demo_network.py': 'a minute of training, whose result is in the package',
+    'nbdev_test': '.ci/run runs it, as the README has it',
+    'nbdev-docs': 'it needs the quarto binary: test_site runs all before that',
+    'python tools/badges.py': 'it writes into the working tree: test_badges runs it on a copy',
+    'cifar-app': 'it serves until it is stopped: test_app starts it, and calls what it serves',
+    'python tools/app_picture.py': 'it writes into the working tree, by a browser',
+    'python tests/robustness/fuzz_readers.py': 'ten minutes: test_fuzz runs it for seconds',
+    'pip-audit': 'it asks a service on the network',
+    'bash benchmarks/gpu.sh': 'hours on a CPU: below, each of its commands is read',
+    'cifar-bench ablate --recipe fast20': 'its variants are for all images: two of them have batches larger than the small data',
+    'python benchmarks/': 'minutes to hours: test_benchmarks runs each on little data',
 }
 
 small = ['--n-train','100','--bs','50','--model-kw','width=8','--device','cpu','--workers','0']
 train = [*small, '--epochs','1', '--lr','0.01']
-less = { # what makes a command small: it is added to its options, where the last one counts
-    ('train',): [*train, '--run-dir','made', '--no-report'], ('train','--resume'): ['--device','cpu','--no-report'], ('train','--rerun'): ['--device','cpu','--no-report','--run-dir','made'], ('train','--list'): [],
-    ('lr-find',): [*small, '--bs','16', '--num-it','30', '--out','found.png'], ('report',): ['--n','2','--device','cpu'], ('predict',): ['--device','cpu'], ('explain',): ['--device','cpu'],
-    ('bench','accuracy'): [*train, '--seeds','1','--out','made','--runs','runs/bench'], ('bench','table'): [], ('bench','explain'): ['--n','4','--n-pointing','4','--methods','HiResCAM','--layers','stage2','--device','cpu','--out','made.json'],
-    ('bench','effects'): [*train, '--seeds','1','--out','made.json','--runs','runs/effects'],
-    ('bench','step'): ['--n-batches','1','--bs','16','--rounds','1','--device','cpu','--out','made.json'],
-    ('bench','start'): ['--rounds','1','--out','made.json'],
+less = {  # what makes a command small: it is added to its options, where the last one counts
+    ('train',): [*train, '--run-dir', 'made', '--no-report'],
+    ('train', '--resume'): ['--device', 'cpu', '--no-report'],
+    ('train', '--list'): [],
+    ('lr-find',): [*small, '--bs', '16', '--num-it', '30', '--out', 'found.png'],
+    ('report',): ['--n', '2', '--device', 'cpu'],
+    ('predict',): ['--device', 'cpu'],
+    ('explain',): ['--device', 'cpu'],
+    ('bench', 'accuracy'): [*train, '--seeds', '1', '--out', 'made', '--runs', 'runs/bench'],
+    ('bench', 'table'): [],
+    ('bench', 'explain'): [
+        '--n',
+        '4',
+        '--n-pointing',
+        '4',
+        '--methods',
+        'HiResCAM',
+        '--layers',
+        'stage2',
+        '--device',
+        'cpu',
+        '--out',
+        'made.json',
+    ],
+    ('bench', 'ablate'): [*train, '--seeds', '1', '--out', 'made.json', '--runs', 'runs/ablate'],
 }
-sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','effects'),('bench','start') # commands that are given the small data as their source
-heavy = '--compile','bench accuracy','bench explain','bench start' # seconds to minutes each
+# commands that are given the small data as their source
+sourced = ('train',),('lr-find',),('bench','accuracy'),('bench','ablate')
+heavy = '--compile','bench accuracy','bench explain' # seconds to minutes each
 
 def package(argv):
     "The words after `cifar-`, or None for a command of another program"
@@ -149,16 +217,34 @@ def cut_dir(source, tmp_path_factory):
         def before_batch(self):
             if self.training and self.epoch==1: raise KeyboardInterrupt
     run = tmp_path_factory.mktemp('cut')/'run'
-    with contextlib.suppress(KeyboardInterrupt): everything.train(everything.Recipe(epochs=2, bs=50, model_kw=dict(width=8)), source, run, device='cpu', cbs=Cut())
+    with contextlib.suppress(KeyboardInterrupt):
+        everything.train(
+            everything.Recipe(epochs=2, bs=50, model_kw=dict(width=8)), source, run, device='cpu', cbs=Cut()
+        )
     return run
 
-@pytest.mark.parametrize('doc,argv,line', [pytest.param(*o, marks=[pytest.mark.slow] if o[1] and any(h in words(o[1]) for h in heavy) else [], id=f'{o[0]}: {o[2]}'[:110]) for o in runs()])
+@pytest.mark.parametrize(
+    'doc,argv,line',
+    [
+        pytest.param(
+            *o,
+            marks=[pytest.mark.slow] if o[1] and any(h in words(o[1]) for h in heavy) else [],
+            id=f'{o[0]}: {o[2]}'[:110],
+        )
+        for o in runs()
+    ],
+)
 def test_command_is_run(doc, argv, line, data_dir, run_dir, cut_dir, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if argv is None or any(line.startswith(o) for o in not_run):
-        if line in ('python tools/readme.py','python tools/site.py'): # what they would write is compared with what is there
+        # what they would write is compared with what is there
+        if line in ('python tools/readme.py','python tools/site.py'):
             assert subprocess.run([sys.executable, root/line.split()[1], '--check']).returncode==0
-        else: assert any(line.startswith(o) for o in not_run), f'{line}: the tests do not know how to run it: teach it to test_snippets.py, or add it to `not_run` with the reason'
+        else:
+            assert any(line.startswith(o) for o in not_run), (
+                f'{line}: the tests do not know how to run it: teach it to test_snippets.py, or add it to `not_run` '
+                f'with the reason'
+            )
         return
     shutil.copytree(run_dir, 'runs/mine'); shutil.copytree(cut_dir if '--resume' in argv else run_dir, 'RUN')
     for o in ('results','benchmarks'): shutil.copytree(root/o, o)
@@ -182,26 +268,6 @@ def test_the_lists_are_short():
     given = [argv for _,argv,_ in runs() if argv]
     for k in less: assert any(set(k)<=set(argv) for argv in given), f'no document has {k}: take it out of `less`'
 
-def gpu(tmp_path, python):
-    "What `benchmarks/gpu.sh` does with another program in Python's place"
-    return subprocess.run(['bash', root/'benchmarks/gpu.sh', tmp_path], env={**os.environ, 'PYTHON': python}, capture_output=True, text=True)
-
-def test_the_gpu_script_measures_everything(tmp_path):
-    res = gpu(tmp_path, 'echo')
-    lines = [o for o in res.stdout.splitlines() if o.startswith('-m ')]
-    for o in lines: check(f'python {o}')
-    argv = [split(o)[0][2:] for o in lines]
-    assert {o[1] for o in argv}==set(cli.benches)-{'effects','explain'} and argv[-1][1:]==['table', str(tmp_path)]
-    assert {o[o.index('--recipe')+1] for o in argv if o[1]=='accuracy'}==set(everything.recipes)-{'speed94'}
-    assert res.returncode==0 and res.stdout.rstrip().endswith('0 failed')
-
-def test_the_gpu_script_tells_what_failed_and_repeats_nothing(tmp_path):
-    res = gpu(tmp_path, 'false')
-    n = res.stdout.count('\n== cifar-bench ')
-    assert res.returncode==1 and f'\n{n} failed\n  cifar-bench accuracy ' in res.stdout
-    (tmp_path/'gpu/bench-step.json').write_text('{}')
-    assert gpu(tmp_path, 'false').stdout.count('\n== cifar-bench ')==n-1
-
 # ---- Python
 
 def calls(md):
@@ -209,29 +275,47 @@ def calls(md):
     for o in inline(md):
         try: e = ast.parse(o, mode='eval').body
         except SyntaxError: continue
-        if any(isinstance(n, ast.Call) and (n.args or n.keywords or isinstance(n.func, ast.Attribute)) for n in ast.walk(e)): yield o,e
+        if any(
+            isinstance(n, ast.Call) and (n.args or n.keywords or isinstance(n.func, ast.Attribute))
+            for n in ast.walk(e)
+        ):
+            yield o, e
+
 
 def test_python_of_the_readme_is_that_of_the_index():
     "Which `nbdev_test` runs"
     cells = [text(c['source']) for c in index() if c['cell_type']=='code']
-    run = ['\n'.join(l for l in s.splitlines() if not l.startswith('#|')).strip() for s in cells if not re.search(r'^#\|\s*(notest|slow|cuda|eval: false)', s, re.M)]
+    run = [
+        '\n'.join(l for l in s.splitlines() if not l.startswith('#|')).strip()
+        for s in cells
+        if not re.search(r'^#\|\s*(notest|slow|cuda|eval: false)', s, re.M)
+    ]
     blocks = [code.strip() for md in sources(root/'README.md') for lang,code in fences(md) if lang=='python']
     assert blocks and not [o for o in blocks if o not in run]
     others = {lang for md in sources(root/'README.md') for lang,_ in fences(md)}-{'python','',}
     assert not others, f'the tests do not know blocks of {others}'
 
-@pytest.mark.parametrize('path', [root/'results/README.md', *notebooks], ids=lambda p: p.relative_to(root).as_posix())
+@pytest.mark.parametrize(
+    'path',
+    [root / 'CONTRIBUTING.md', root / 'results/README.md', *notebooks],
+    ids=lambda p: p.relative_to(root).as_posix(),
+)
 def test_blocks_of_other_kinds(path):
     "A block of Python in prose must be the source of a cell that is run; JSON must be JSON; others are not known here"
-    if path.suffix=='.ipynb': run = [text(c['source']).strip() for c in json.loads(path.read_text())['cells'] if c['cell_type']=='code']
+    if path.suffix == '.ipynb':
+        run = [text(c['source']).strip() for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
     for md in sources(path):
         for lang,code in fences(md):
-            if lang=='python': assert code.strip() in run, f'a block of Python that nothing runs: make it a code cell\n{code}'
+            if lang == 'python':
+                assert code.strip() in run, f'a block of Python that nothing runs: make it a code cell\n{code}'
             elif lang=='json': json.loads(code)
             elif lang=='nginx': assert 'proxy_pass' in code # test_app_answers runs one
             else: assert lang in shell, f'the tests do not know blocks of {lang!r}'
         indented = re.findall(r'(?<=\n\n)(?: {4}|\t)\S.*', fence.sub('', md))
-        assert not [o for o in indented if not re.search(r'^\s*([-*]|\d+\.) ', md, re.M)], f'an indented block, which the tests do not read: put it between ```\n{indented}'
+        assert not [o for o in indented if not re.search(r'^\s*([-*]|\d+\.) ', md, re.M)], (
+            f'an indented block, which the tests do not read: put it between ```\n{indented}'
+        )
+
 
 @pytest.fixture(scope='module')
 def names(tmp_path_factory):
@@ -247,14 +331,16 @@ def names(tmp_path_factory):
     ns['e'],ns['lr'] = ns['explain'](ns['photo'], ns['learn']),0.01
     return ns
 
-long_calls = 'interp.randomisation()','interp.road()' # minutes, on 100 images each; 08_trust runs them on fewer
+# minutes, on 100 images each; 33_cam_metrics runs them on fewer
+long_calls = 'interp.cascading_randomization()','interp.road()'
 
 def all_calls():
     seen = {}
-    for p in [root/'README.md', root/'results/README.md', *notebooks]:
+    for p in [root/'README.md', root/'CONTRIBUTING.md', root/'results/README.md', *notebooks]:
         for md in sources(p):
             for code,_ in calls(md):
-                if '...' not in code and code not in long_calls: seen.setdefault(code, p.relative_to(root).as_posix()) # one with ... is read below
+                # one with ... is read below
+                if '...' not in code and code not in long_calls: seen.setdefault(code, p.relative_to(root).as_posix())
     return [pytest.param(c, id=f'{d}: {c}'[:110]) for c,d in seen.items()]
 
 @pytest.mark.parametrize('code', all_calls())
@@ -267,7 +353,10 @@ def test_inline_python_is_run(code, names, tmp_path, monkeypatch):
 
 def misfit(n):
     "What is wrong with the arguments of a call, where it is known what is called"
-    args,kw = [o for o in n.args if not isinstance(o, ast.Constant) or o.value is not ...],{k.arg: None for k in n.keywords if k.arg}
+    args, kw = (
+        [o for o in n.args if not isinstance(o, ast.Constant) or o.value is not ...],
+        {k.arg: None for k in n.keywords if k.arg},
+    )
     if isinstance(n.func, ast.Name): f = getattr(everything, n.func.id, None)
     elif isinstance(n.func, ast.Attribute) and isinstance(n.func.value, ast.Name) and n.func.value.id=='interp':
         f,args = getattr(everything.CifarInterpretation, n.func.attr, None),[None,*args]
@@ -288,6 +377,15 @@ def test_inline_calls_fit_what_they_call(path):
     assert not bad, '\n'.join(bad)
 
 def test_a_wrong_call_is_found():
-    assert [o for o,_ in calls('`find_lr(learn)` and `R1`, `learn.history`, `f()`, ``x``, `a b`, `x.f()`')]==['find_lr(learn)', 'x.f()']
+    assert [o for o, _ in calls('`find_lr(learn)` and `R1`, `learn.history`, `f()`, ``x``, `a b`, `x.f()`')] == [
+        'find_lr(learn)',
+        'x.f()',
+    ]
     wrong = lambda s: misfit(ast.parse(s, mode='eval').body)
-    assert wrong('load_source(root, sizes=64)') and wrong('interp.rode()') and wrong('interp.road(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)') and not wrong('cifar_learner(..., compile=True)') and not wrong('interp.road()')
+    assert (
+        wrong('load_source(root, sizes=64)')
+        and wrong('interp.rode()')
+        and wrong('interp.road(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)')
+        and not wrong('cifar_learner(..., compile=True)')
+        and not wrong('interp.road()')
+    )

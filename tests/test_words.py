@@ -20,7 +20,8 @@ banned = {
     r'(go|goes|going|gone|went) on': 'resume, continue',
     r'rooms?': 'module, notebook, space',
     r'tells|told': 'reports, says, shows',
-    r'(un)?colour\w*|(optim|normal|random|initial|synchron|recogn|summar|memor)is(e|es|ed|er|ers|ing|ation|ations)|neighbour\w*|(off-)?cent(re|red|res)|grey\w*|behaviour\w*|licence\w*|labell(ed|ing)': 'American spelling',
+    r'(un)?colour\w*|(optim|normal|random|initial|synchron|recogn|summar|memor)is(e|es|ed|er|ers|ing|ation|ations)'
+    r'|neighbour\w*|(off-)?cent(re|red|res)|grey\w*|behaviour\w*|licence\w*|labell(ed|ing)': 'American spelling',
 }
 pattern = re.compile(r'\b('+'|'.join(f'(?:{k})' for k in banned)+r')\b', re.I)
 
@@ -28,8 +29,8 @@ pattern = re.compile(r'\b('+'|'.join(f'(?:{k})' for k in banned)+r')\b', re.I)
 names = {
     'taken for': 'a key of the tables in metrics.json and in the records',
     'strangers': 'a key of the explain records',
-    'randomisation': 'a key of the explain records, and the method of that name',
-    'randomisation_verdicts': 'a key of the explain records',
+    'cascading_randomization': 'a key of the explain records, and the method of that name',
+    'randomization_verdicts': 'a key of the explain records',
     'neighbours': 'the parameter of `label_errors`, as named in its error',
     'told': 'an element of the app\'s page',
 }
@@ -45,17 +46,31 @@ def words_of_code(path):
         if t.type not in (tokenize.COMMENT, tokenize.STRING, middle): continue
         s = re.sub(r'^[rRbBfFuU]*["\']+|["\']+$', '', t.string)
         if s in names: continue
-        if t.type==tokenize.STRING and 'f' in t.string.split('"')[0].split("'")[0].lower(): s = re.sub(r'\{[^{}]*(\{[^{}]*\}[^{}]*)*\}', ' ', s)
+        if t.type == tokenize.STRING and 'f' in t.string.split('"')[0].split("'")[0].lower():
+            s = re.sub(r'\{[^{}]*(\{[^{}]*\}[^{}]*)*\}', ' ', s)
         yield t.start[0],s
 
 def texts(path):
     "Where and what: each piece of prose of a file"
-    if path.suffix=='.ipynb': return [(f'cell {i}', c.source) for i,c in enumerate(read_nb(path).cells) if c.cell_type=='markdown']
+    if path.suffix == '.ipynb':
+        return [(f'cell {i}', c.source) for i, c in enumerate(read_nb(path).cells) if c.cell_type == 'markdown']
     if path.suffix=='.py': return list(words_of_code(path))
     return list(enumerate(path.read_text(encoding='utf-8').splitlines(), 1))
 
-pages = ['README.md','CHANGELOG.md','CONTRIBUTING.md','results/README.md','nbs/llms.txt','settings.ini','pyproject.toml']
-files = [*sorted((root/'nbs').rglob('[!.]*.ipynb')), *sorted((root/'cifar_fastai').glob('*.py')), *(root/o for o in pages)]
+pages = [
+    'README.md',
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    'results/README.md',
+    'nbs/llms.txt',
+    'settings.ini',
+    'pyproject.toml',
+]
+files = [
+    *sorted((root / 'nbs').rglob('[!.]*.ipynb')),
+    *sorted((root / 'cifar_fastai').glob('*.py')),
+    *(root / o for o in pages),
+]
 files = [o for o in files if '.ipynb_checkpoints' not in o.parts and o.name!='_modidx.py']
 
 def found(path):
@@ -70,5 +85,9 @@ def test_no_banned_word(path):
 
 def test_banned_words_are_found(tmp_path):
     "The scan finds a word in a comment, a docstring and a message, and leaves names alone"
-    f = tmp_path/'m.py'; f.write_text('"Mended"\nx = f"two strangers {strangers}" # anew\ny = t["taken for"], "`randomisation`", "mistaken for"\n')
+    f = tmp_path / 'm.py'
+    f.write_text(
+        '"Mended"\nx = f"two strangers {strangers}" # anew\ny = t["taken for"], "`cascading_randomization`", '
+        '"mistaken for"\n'
+    )
     assert [m[0] for _,t in words_of_code(f) for m in pattern.finditer(prose(t))]==['Mended','strangers','anew']

@@ -1,0 +1,252 @@
+"The log of a fit, its bar, its curves and its diagnosis; how sure an accuracy is."
+import os
+from types import SimpleNamespace
+import matplotlib.pyplot as plt
+import pytest, torch
+from fastai.vision.all import (
+    AvgSmoothLoss, Callback, CancelBatchException, CSVLogger, FetchPredsCallback, ShortEpochCallback, ShowGraphCallback)
+from cifar_fastai.callbacks import ValidEvery
+from cifar_fastai.core import InputError
+from cifar_fastai.data import cifar_dls
+from cifar_fastai.history import (
+    ClassCounts, Progress, accuracy_interval, diagnose, log_line, plot_history, plot_runs)
+from cifar_fastai.sources import load_source
+from learners import Raise, make_learner
+
+@pytest.fixture(scope='module')
+def source(data_dir): return load_source(data_dir, size=16)
+
+@pytest.fixture(scope='module')
+def dls(source): return cifar_dls(source, 'none', bs=50, device='cpu')
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close('all')
+
+# ---- the log
+
+class Skip(Callback):
+    "Leave out a batch before its loss"
+    order = 5
+    def after_pred(self):
+        if self.training and self.iter==1: raise CancelBatchException()
+
+class Peek(Callback):
+    "Validate in the middle of a fit, on the same images"
+    def after_train(self): self.learn.get_preds(dl=self.dls.valid, inner=True)
+
+@pytest.mark.parametrize(
+    'cb',
+    [lambda: FetchPredsCallback(ds_idx=0), lambda: ShortEpochCallback(0.5), lambda: ValidEvery(2), Skip, Peek],
+    ids=['fetch', 'short', 'every', 'skip', 'peek'],
+)
+def test_history_is_what_the_recorder_says(cb, dls):
+    "Whatever else is predicted, skipped or cut short within an epoch"
+    learn,counts = make_learner(dls),ClassCounts()
+    with learn.no_logging(): learn.fit(2, 0.01, cbs=[cb(), counts])
+    for row,values in zip(learn.history.rows, learn.recorder.values): # these end with loss and accuracy
+        assert ('valid_loss' in row)==(len(values)>1)
+        if 'valid_loss' in row: assert [row['valid_loss'], row['valid_acc']]==pytest.approx(list(values[-2:]), rel=1e-5)
+        assert row.get('valid_n', 50)==50
+    assert counts.by_class is None or sum(n for _,n in counts.by_class)==50
+
+def test_history_counts_and_keeps_each_step(dls):
+    learn,counts = make_learner(dls),ClassCounts()
+    with learn.no_logging(): learn.fit_one_cycle(2, 0.01, cbs=counts)
+    row = learn.history.rows[-1]
+    assert [row['train_n'], row['valid_n'], len(learn.history.lrs), len(learn.history.momenta)]==[200, 50, 8, 8]
+    assert 0.84<min(learn.history.momenta)<0.86
+    assert [sum(o) for o in zip(*counts.by_class)]==[row['valid_correct'], 50] and {n for _,n in counts.by_class}=={5}
+    assert list(learn.validate())==pytest.approx([row['valid_loss'], row['valid_acc']], rel=1e-4)
+    assert len(learn.history.rows)==2 # `validate` leaves the history alone
+    assert len(learn.get_preds(with_loss=True)[2])==50 # a loss of each item
+
+def test_counts_of_other_items_are_none(dls):
+    learn,counts = make_learner(dls),ClassCounts()
+    learn.validate(dl=dls.test_dl(dls.train_ds.items, with_labels=True), cbs=counts)
+    assert counts.by_class is None
+
+class Says(list):
+    def __call__(self, o): self.append(o)
+
+def test_every_fit_is_told_unless_it_is_silenced(dls):
+    "Also after `tta`, with `CSVLogger`, and after a fit that failed"
+    learn = make_learner(dls)
+    learn.history.say = said = Says()
+    def rows():
+        n = sum(o.startswith('epoch ') for o in said)
+        said.clear()
+        return n
+    learn.fit(1); assert len(said)==2 and said[1].startswith('epoch 1/1  lr 0.1') and '/50)' in said[1]
+    learn.fit(1); assert rows()==2
+    learn.fine_tune(1); assert rows()==2
+    learn.tta(n=1); learn.fit(1); assert rows()==1
+    learn.fit(1, cbs=CSVLogger()); learn.fit(1); assert rows()==2
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, cbs=Raise(KeyboardInterrupt()))
+    with learn.no_logging(): learn.fit(1)
+    assert rows()==0
+    with learn.no_logging(): learn.fit(1, cbs=CSVLogger())
+    assert rows()==0
+    with learn.no_bar(): learn.validate()
+    learn.fit(1); assert rows()==1
+    os.unlink(learn.path/'history.csv')
+
+def test_history_prints_no_table_of_fastai(dls, capsys):
+    learn = make_learner(dls)
+    learn.fit(1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines)==2 and lines[0].startswith('resnet18 (') and lines[1].startswith('epoch 1/1 ')
+
+def test_a_line_a_minute_where_there_is_no_bar(dls):
+    "The clock is made here"
+    learn,clock = make_learner(dls),[0.]
+    learn.history.say,learn.history.clock = Says(),lambda: clock[0]
+    class Tick(Callback):
+        def before_batch(self): clock[0] += 25 if self.training else 40
+    learn.fit(2, 0.01, cbs=Tick()) # 4 steps of 25 s and one of 40 s an epoch
+    lines = [o for o in learn.history.say if ', step ' in o]
+    assert lines == [
+        'epoch 1/2, step 3 of 4: 2 images/s, 2 min left',
+        'epoch 1/2, step 1 of 1 of the validation: 2 min left',
+        'epoch 2/2, step 3 of 4: 2 images/s, 65 s left',
+        'epoch 2/2, step 1 of 1 of the validation: 0 s left',
+    ], lines
+    learn.history.say.clear()
+    with learn.no_logging(): learn.fit(1, 0.01, cbs=Tick())
+    learn.validate(cbs=Tick())
+    assert learn.history.say==[]
+
+def test_line_of_an_epoch_without_validation_says_so():
+    row = dict(
+        epoch=1, epochs=2, lr=0.1, train_loss=1.0, train_acc=0.5, train_correct=5, train_n=10, seconds=1, img_per_s=2
+    )
+    assert log_line(row)=='epoch 1/2  lr 0.100000  train 1.0000 50.00% (5/10)  not validated  1.0 s  2 img/s'
+
+def test_losses_of_the_recorder_are_fastais_own_though_no_step_waits(dls):
+    class Losses(Callback):
+        def __init__(self): self.raw = []
+        def after_loss(self):
+            if self.training: self.raw.append(self.loss.detach().mean().clone())
+    cb = Losses()
+    learn = make_learner(dls, cbs=cb)
+    with learn.no_logging(): learn.fit(2, 0.01)
+    smooth,want = AvgSmoothLoss(beta=0.98),[]
+    for o in cb.raw:
+        smooth.accumulate(SimpleNamespace(loss=o))
+        want.append(smooth.value)
+    assert torch.stack(list(learn.recorder.losses)).tolist()==pytest.approx(torch.stack(want).tolist(), rel=1e-6)
+    assert float(learn.recorder.values[-1][0])==pytest.approx(float(want[-1]), rel=1e-6)
+
+# ---- bars
+
+def test_bar_asks_for_the_loss_when_it_is_drawn():
+    asked = []
+    class Loss:
+        def item(self): asked.append(1); return 0.5
+    cb = Progress()
+    assert cb.name=='progress' # where fastai looks for its bar
+    bar = SimpleNamespace(last_v=0, comment='')
+    bar.update = lambda v: setattr(bar, 'last_v', v if v%10==0 else bar.last_v)
+    cb.pbar,cb.learn = bar,SimpleNamespace(smooth_loss=Loss(), iter=0)
+    for i in range(100):
+        cb.learn.iter = i
+        cb.after_batch()
+    assert len(asked)==10 and bar.comment=='0.5000'
+
+def test_graph_is_left_out_where_nothing_is_drawn(dls):
+    learn = make_learner(dls)
+    with learn.no_logging(): learn.fit(1, cbs=ShowGraphCallback())
+    learn.add_cb(ShowGraphCallback())
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert learn.show_graph.run is True
+
+# ---- curves
+
+rows = [
+    dict(
+        epoch=i,
+        lr=0.1,
+        train_loss=2 / i,
+        train_acc=i / 12,
+        **(dict(valid_loss=2.1 / i, valid_acc=i / 14, valid_n=100) if i % 5 == 0 else {}),
+    )
+    for i in range(1, 11)
+]
+
+def labels(ax): return ax.get_title(),ax.get_xlabel(),ax.get_ylabel()
+def curves(ax): return {o.get_label(): list(o.get_xdata()) for o in ax.get_lines()}
+
+@pytest.mark.parametrize('valid', ['validation','test'])
+def test_curves_of_a_run_leave_no_gap_where_it_was_not_validated(valid):
+    axs = plot_history(rows, valid=valid)
+    assert [labels(o) for o in axs]==[('Loss','epoch','mean loss per image'), ('Accuracy','epoch','images correct, %')]
+    for ax in axs: assert curves(ax)=={'training': list(range(1,11)), valid: [5,10]}
+    assert list(curves(plot_history([dict(epoch=1, train_loss=1., train_acc=.5)])[0]))==['training']
+
+def test_curves_of_seeds_are_a_line_for_each_name_and_part():
+    axs = plot_runs({'a': [rows,rows], 'b': [rows]}, valid='test')
+    assert [labels(o) for o in axs]==[('Loss','epoch','mean loss per image'), ('Accuracy','epoch','images correct, %')]
+    assert set(curves(axs[1]))=={'a, training','a, test','b, training','b, test'} and curves(axs[1])['a, test']==[5,10]
+
+# ---- the diagnosis
+
+def history(train, valid, loss, **more):
+    lrs = more.pop('lr', [None]*len(train))
+    parts = enumerate(zip(train, valid, loss, lrs), 1)
+    return [
+        dict(
+            epoch=i,
+            train_acc=t,
+            valid_acc=v,
+            valid_loss=l,
+            valid_n=1000,
+            **more,
+            **({} if lr is None else dict(lr=lr)),
+        )
+        for i, (t, v, l, lr) in parts
+    ]
+
+heart = history([.5,.7,.86,.95,.99], [.52,.69,.80,.84,.86], [1.4,.9,.6,.58,.66])
+early = [.3,.4,.5],[.35,.45,.56],[1.9,1.6,1.3]
+rising = [.70,.87],[.76,.866],[.5,.33]
+
+def test_diagnosis_of_a_run_that_learned_by_heart():
+    d = diagnose(heart, dict(cat=(70,100), dog=(81,100), ship=(93,100), truck=(95,100)))
+    assert [d[k] for k in ('verdict','parts_at','loss_rises_from','first_at_level')]==['over-fitting', 3, 4, 5]
+    assert d['gap']==pytest.approx(13) and list(d['worst'])==['cat','dog','ship']
+
+@pytest.mark.parametrize('rows,verdict', [
+    (history(*early), 'under-fitting'), (history(*early, lr=(.1,.05,.01)), 'under-fitting'),
+    (history([.90,.92], [.91,.915], [.3,.29]), 'well balanced'),
+    (history([.11,.12], [.11,.115], [2.3,2.3]), 'under-fitting'), # nothing is learned
+    (history([.92], [.915], [.3]), 'not known'),
+    (history(*rising), 'under-fitting'), (history(*rising, lr=(.1,.1)), 'under-fitting'), # still rising
+    (history(*rising, lr=(.1,.01)), 'well balanced')]) # because the rate fell
+def test_verdict(rows, verdict): assert diagnose(rows)['verdict']==verdict
+
+def test_diagnosis_says_how_much_was_gained_while_the_rate_fell():
+    assert 'gained 10.60 points' in diagnose(history(*rising, lr=(.1,.01))).lines[0]
+
+def test_one_high_epoch_or_a_difference_within_the_noise_is_no_parting():
+    assert diagnose(history([.9,.5,.9], [.5,.6,.85], [1,1,1]))['parts_at']==3
+    assert diagnose(history([.9,.861], [.5,.85], [1,1]))['parts_at'] is None
+    for n,says in ((50,'under-fitting'), (5000,'over-fitting')): # 6.5 points are nothing on 50 images
+        assert diagnose([{**o, 'valid_n': n} for o in history([.2,.305], [.1,.24], [3,2])])['verdict']==says
+
+def test_diagnosis_passes_over_epochs_that_were_not_validated():
+    assert diagnose([*heart[:2], dict(epoch=3, train_acc=.8), *heart[3:]])['parts_at']==4
+    with pytest.raises(InputError, match='nothing to compare'): diagnose([dict(epoch=1, train_acc=1.)])
+
+def test_diagnosis_says_test_where_these_were_test_images():
+    test,valid = (str(diagnose(rows, dict(cat=(1,2)), valid=o)) for o in ('test','validation'))
+    assert (
+        'validation' not in test
+        and test.replace('test accuracy', 'validation accuracy').replace('test loss', 'validation loss') == valid
+    )
+    assert 'test accuracy at 86.00 %' in diagnose(heart, valid='test').lines[0]
+
+def test_accuracy_interval_is_within_zero_and_one():
+    lo,hi = accuracy_interval(0, 10)
+    assert lo==0 and 0.2<hi<0.35 and accuracy_interval(10, 10)[1]==1
+    assert accuracy_interval(900, 1000)==pytest.approx([0.8798476, 0.9170908], abs=1e-6)

@@ -1,0 +1,267 @@
+"Interpretation: figures that are fastai's own, from one pass; learners of ours, of fastai's, and loaded ones"
+import contextlib, io, random
+from unittest.mock import patch as mock
+import numpy as np, pandas as pd, pytest
+from fastai.vision.all import (
+    CategoryBlock,
+    ClassificationInterpretation,
+    ColReader,
+    DataBlock,
+    F,
+    ImageBlock,
+    ImageDataLoaders,
+    Learner,
+    MultiCategoryBlock,
+    Normalize,
+    PILImageBW,
+    Resize,
+    accuracy,
+    imagenet_stats,
+    load_learner,
+    nn,
+    resnet18,
+    torch,
+    vision_learner,
+)
+from matplotlib import pyplot as plt
+from PIL import Image
+from cifar_fastai.core import InputError
+from cifar_fastai.data import cifar_block
+from cifar_fastai.interpret import CifarInterpretation, Scored
+from cifar_fastai.learner import cifar_learner
+from cifar_fastai.shapes import shapes10
+import cifar_fastai.cam_metrics # noqa: F401 (it adds methods)
+from learners import fitted, plain_net, without_source
+
+@pytest.fixture(scope='module')
+def learn(source): return fitted(source)
+
+@pytest.fixture(scope='module')
+def interp(learn): return CifarInterpretation.from_learner(learn)
+
+@pytest.fixture(scope='module')
+def perfect(learn, interp):
+    "The same items, all answered right, and sure"
+    logits = torch.eye(10)[interp.targs]*9
+    return CifarInterpretation(learn, interp.dl, interp.losses, None, logits, interp.targs, interp.features)
+
+def test_figures_are_fastais_own_from_one_pass(learn, interp):
+    "Matrix, losses, pairs and batches equal those of `ClassificationInterpretation`; none asks the network again"
+    with learn.no_bar():
+        ref = ClassificationInterpretation.from_learner(learn)
+        assert (ref.confusion_matrix()==interp.confusion_matrix()).all()
+        assert ref.most_confused(2)==interp.most_confused(2)
+    assert torch.allclose(torch.as_tensor(ref.losses), interp.losses, atol=1e-4)
+    assert [o.tolist() for o in ref.top_losses(5)[1:]]==[o.tolist() for o in interp.top_losses(5)[1:]]
+    for a,b in zip(interp[[3,7]], ref[[3,7]]): assert torch.allclose(a.float(), torch.as_tensor(b).float(), atol=1e-4)
+    top = interp.top_losses(3, items=True)
+    assert top[2][0].label==interp.vocab[interp.targs[top[1][0]]]
+    with mock.object(type(learn.model), 'forward', side_effect=AssertionError('the network was asked again')):
+        interp.confusion_matrix(); interp.most_confused(); interp[[1,2]]
+        with contextlib.redirect_stdout(io.StringIO()): interp.print_classification_report()
+        interp.plot_top_losses(4); plt.close('all')
+
+def test_the_learner_comes_back_as_it_was(learn):
+    "Modes, random states and hooks; training items are scored without augmentation, so twice the same"
+    learn.model.train()
+    torch.manual_seed(3)
+    before = torch.get_rng_state(),random.getstate(),learn.dls.train.rng.getstate()
+    a,b = (CifarInterpretation.from_learner(learn, ds_idx=0) for _ in range(2))
+    assert learn.model.training and torch.equal(before[0], torch.get_rng_state())
+    assert before[1:]==(random.getstate(), learn.dls.train.rng.getstate())
+    assert torch.equal(a.losses, b.losses) and len(a.losses)==100 and a.features.shape==(100,32)
+    assert not learn.model.head._forward_hooks and not learn.model.head._forward_pre_hooks
+    assert torch.allclose(learn.model.eval().head(a.features), a.logits, atol=1e-4)
+
+def test_a_shuffled_loader_is_scored_in_order(learn):
+    "Without augmentation, pictures are the images themselves, and the energies of the validation stay"
+    was = learn.energies.percentiles
+    mixed,items = CifarInterpretation.from_learner(learn, dl=learn.dls.train),learn.dls.train_ds.items
+    assert mixed.targs.tolist()==[o.source.y[o.idx] for o in items]
+    assert all((a==items[i].x).all() for i,a in zip((5,3), mixed.pictures([5,3])))
+    with learn.no_bar(): learn.predict(learn.dls.valid_ds.items[0])
+    assert np.array_equal(learn.energies.percentiles, was)
+
+def test_a_run_is_refused_without_weights_or_with_other_images(run_dir, tmp_path):
+    with pytest.raises(InputError, match='config.json cannot be read'): CifarInterpretation.from_run(tmp_path)
+    with pytest.raises(InputError, match='are not those of the run'):
+        CifarInterpretation.from_run(run_dir, shapes10(n_train=100, n_test=20))
+
+def test_items_are_ordered_by_loss_by_confidence_or_drawn(interp, perfect):
+    wrong = interp.misclassified(50)
+    assert all(o.actual!=o.predicted for o in wrong) and all(a.loss>=b.loss for a,b in zip(wrong, wrong[1:]))
+    assert wrong[0].idx==int(interp.losses.argmax())
+    assert type(wrong[:3]) is type(wrong)
+    assert wrong[:3].idxs==wrong.idxs[:3]
+    sure = interp.misclassified(5, 'confidence')
+    assert all(a.prob>=b.prob for a,b in zip(sure, sure[1:]))
+    first,second = (interp.misclassified(5, 'random', o).idxs for o in (1,2))
+    assert first==interp.misclassified(5, 'random', 1).idxs!=second
+    assert all(o.actual==o.predicted for o in perfect.correct(10))
+    with pytest.raises(InputError, match='no mistakes'): perfect.misclassified(1)
+    with pytest.raises(InputError, match="did you mean 'loss'"): interp.correct(1, 'los')
+
+def test_calibration_is_that_by_hand(perfect):
+    "Two bins; and a network that is always right errs by what it is unsure"
+    two = CifarInterpretation.__new__(CifarInterpretation)
+    two.probs,two.targs = torch.tensor([[.85,.15],[.85,.15],[.65,.35],[.35,.65]]),torch.tensor([0,1,0,1])
+    two.decoded = two.probs.argmax(1)
+    df,ece = two.calibration(10)
+    assert abs(ece-(2*abs(.5-.85)+2*abs(1-.65))/4)<1e-6 and df.images.tolist()==[2,2]
+    assert np.allclose(df[['low','high']], [[.6,.7],[.8,.9]])
+    assert abs(perfect.calibration()[1]-(1-float(perfect.probs.max(1)[0].mean())))<1e-5
+
+@pytest.fixture(scope='module')
+def changed(interp):
+    "A network that is right of all items, of which 20 have another label"
+    rng = np.random.RandomState(0)
+    idxs = rng.choice(50, 20, replace=False)
+    targs = interp.targs.clone()
+    targs[idxs] = (targs[idxs]+torch.from_numpy(rng.randint(1, 10, 20)))%10
+    noise = torch.randn(50, 10, generator=torch.Generator().manual_seed(0))
+    return idxs,targs,2*F.one_hot(interp.targs, 10)+noise
+
+def with_labels(interp, logits, targs, features):
+    losses = F.cross_entropy(logits, targs, reduction='none')
+    return CifarInterpretation(interp.learn, interp.dl, losses, None, logits, targs, features)
+
+def test_label_errors_are_the_mistakes_by_loss(interp, changed):
+    "The same network asked twice changes nothing; a second one that knows better finds every changed label"
+    idxs,targs,logits = changed
+    it = with_labels(interp, logits, targs, interp.features)
+    by_loss = [i for i in it.losses.argsort(descending=True, stable=True).tolist() if it.decoded[i]!=targs[i]]
+    assert it.label_errors(50).item.tolist()==by_loss
+    assert it.label_errors(5, others=logits.numpy()).item.tolist()==by_loss[:5]
+    right = 20*F.one_hot(interp.targs, 10).float()
+    better = with_labels(interp, right, targs, interp.features)
+    for o in (right, [better], (better,right.numpy())): assert set(it.label_errors(20, others=o).item)==set(idxs)
+    for o in ([with_labels(interp, right, interp.targs, None)], logits[:2], ['fast20']):
+        with pytest.raises(InputError, match='others must be interpretations, or logits of 50x10, of the same items'):
+            it.label_errors(others=o)
+
+def test_neighbors_are_left_out_where_there_are_no_features(interp, perfect, changed):
+    "And a network without mistakes has no label to look at"
+    _,targs,logits = changed
+    bare,it = (with_labels(interp, logits, targs, o) for o in (None, interp.features))
+    assert bare.label_errors()['neighbors with it'].isna().all()
+    assert bare.label_errors().item.equals(it.label_errors().item)
+    share = it.label_errors(50, neighbors=5)['neighbors with it']
+    assert set((5*share).round(4))<={0,1,2,3,4,5}
+    assert len(perfect.label_errors())==0
+    with pytest.raises(InputError, match='neighbors is 0'): it.label_errors(neighbors=0)
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "Twenty files in two folders, of several sizes"
+    path = tmp_path_factory.mktemp('files')
+    g = torch.Generator().manual_seed(0)
+    for i in range(20):
+        x = torch.randint(0, 256, (40+i, 50, 3), generator=g, dtype=torch.uint8).numpy()
+        (path/('ant','bee')[i%2]).mkdir(exist_ok=True)
+        Image.fromarray(x).save(path/('ant','bee')[i%2]/f'{i}.png')
+    return path
+
+def loaders(folder, size, **kwargs):
+    kwargs = dict(bs=4, device='cpu', num_workers=0, **kwargs)
+    return ImageDataLoaders.from_folder(folder, valid_pct=0.5, seed=0, item_tfms=Resize(size), **kwargs)
+
+def look(interp, n=4, **kwargs):
+    "Every view of an interpretation; the maps are of the size of the images that the network takes"
+    maps,xb = interp.cam(range(n), **kwargs),interp[range(n)][0]
+    assert maps.shape[1:]==xb.shape[-2:] and maps.isfinite().all()
+    fig = interp.plot_cam(range(n), **kwargs)
+    assert len(fig.axes)==3*n+1
+    interp.plot_stages(0); interp.scored([0,1]).show(); plt.close('all')
+    assert all(o.shape==(*xb.shape[-2:], 3) for o in interp.pictures(range(n)))
+    interp.confusion_matrix(); interp.per_class(); interp.tables(); interp.label_errors(neighbors=3)
+    assert len(interp.features)==len(interp.targs)
+    return maps
+
+def test_image_data_loaders_and_what_load_learner_gives(folder, tmp_path):
+    """Images that are not square, statistics of another data set, a network of fastai's; the loaded one gives the
+    same maps"""
+    dls = loaders(folder, (40,64), batch_tfms=Normalize.from_stats(*imagenet_stats))
+    learn = Learner(dls, plain_net(), metrics=accuracy)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 0.01)
+    interp = CifarInterpretation.from_learner(learn)
+    assert interp.vocab==['ant','bee'] and tuple(interp[[0]][0].shape)==(1,3,40,64)
+    maps = look(interp)
+    learn.export(tmp_path/'learn.pkl')
+    with pytest.warns(UserWarning, match='pickle'): again = load_learner(tmp_path/'learn.pkl')
+    with pytest.raises(InputError, match='there are no items to interpret'): CifarInterpretation.from_learner(again)
+    bare = again.dls.test_dl(interp.dl.items)
+    with pytest.raises(InputError, match='the items have no labels'): CifarInterpretation.from_learner(again, dl=bare)
+    loaded = CifarInterpretation.from_learner(again, dl=again.dls.test_dl(interp.dl.items, with_labels=True))
+    assert loaded.vocab==interp.vocab and torch.equal(loaded.targs, interp.targs)
+    assert (loaded.cam(range(4))-maps).abs().max()<=1e-5*maps.abs().max()
+
+def test_a_vision_learner(folder):
+    "A body and a head, the names of its layers are numbers"
+    dls = loaders(folder, 64)
+    learn = vision_learner(dls, resnet18, pretrained=False, normalize=False)
+    interp = CifarInterpretation.from_learner(learn)
+    assert interp.features.shape==(10,512)
+    assert 'HiResCAM at 0.5' in [t.get_text() for t in interp.plot_cam([0]).texts]
+    plt.close('all')
+
+def test_a_data_frame_and_one_channel(folder):
+    "Items that are the rows of a data frame, gray images"
+    files = sorted(folder.glob('*/*.png'))
+    df = pd.DataFrame(dict(file=map(str, files), label=[o.parent.name for o in files]))
+    block = DataBlock(
+        (ImageBlock(PILImageBW), CategoryBlock),
+        get_x=ColReader('file'),
+        get_y=ColReader('label'),
+        item_tfms=Resize(32),
+    )
+    look(
+        CifarInterpretation.from_learner(
+            Learner(block.dataloaders(df, bs=4, device='cpu', num_workers=0), plain_net(1))
+        )
+    )
+
+
+def test_a_block_without_a_source(source):
+    "`cifar_block` gives loaders that know no source"
+    interp = CifarInterpretation.from_learner(without_source(source))
+    look(interp, 2)
+    assert len(interp.road(('GradCAM',), ('layer2',), n=2))==2
+
+def test_what_is_no_classifier_is_refused(folder):
+    "Several labels for an image"
+    block = DataBlock((ImageBlock, MultiCategoryBlock), get_items=lambda p: sorted(p.glob('*/*.png')),
+                      get_y=lambda f: [f.parent.name], item_tfms=Resize(32))
+    with pytest.raises(InputError, match='only classifiers with one class for an image'):
+        CifarInterpretation.from_learner(
+            Learner(block.dataloaders(folder, bs=4, device='cpu', num_workers=0), plain_net())
+        )
+
+
+class Head(nn.Module):
+    "A network whose head takes maps, with a linear layer after its pooling or a convolution before it"
+    def __init__(self, head):
+        super().__init__()
+        self.body,self.head = nn.Conv2d(3, 8, 3, 2, 1),head
+    def forward(self, x): return self.head(self.body(x))
+
+heads = dict(linear     =(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)),
+             convolution=(nn.Conv2d(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+@pytest.mark.parametrize('head', heads)
+def test_label_errors_where_the_head_takes_maps(head, source):
+    "The features are the maps, pooled"
+    dls = cifar_block(source, 'none').dataloaders(source, bs=50, device='cpu')
+    learn = cifar_learner(dls, Head(nn.Sequential(*heads[head])), precision='fp32')
+    interp = CifarInterpretation.from_learner(learn)
+    ref = learn.model.body(interp[range(50)][0]).mean((2,3)).detach()
+    assert interp.features.shape==(50,8) and (interp.features-ref).abs().max()<=1e-5*ref.abs().max()
+    interp.label_errors(neighbors=5)
+
+def test_items_come_in_several_ways(source):
+    "A tensor of indices, an array, items, and a list of them"
+    interp = CifarInterpretation.from_learner(without_source(source))
+    idxs = interp.top_losses(3)[1]
+    for o in (idxs, idxs.numpy(), idxs.tolist(), interp.scored(idxs), [*interp.scored(idxs)], range(3)):
+        assert isinstance(interp.scored(o)[0], Scored) and len(interp.scored(o))==3
+    assert len(interp.plot_cam(idxs, 'predicted').axes)==7
+    plt.close('all')
+    with pytest.raises(InputError, match='items are'): interp.scored(torch.tensor([], dtype=torch.long))

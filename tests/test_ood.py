@@ -1,0 +1,68 @@
+"Features of training images: what is far from them, and the file they travel in."
+import numpy as np, pytest, torch
+from safetensors.torch import save
+from cifar_fastai.core import InputError
+from cifar_fastai.data import cifar_dls
+from cifar_fastai.models import resnet18
+from cifar_fastai.ood import KnownFeatures, energy, known_features, load_features, picture_features, save_features
+from cifar_fastai.sources import load_source
+from learners import make_learner
+
+@pytest.fixture(scope='module')
+def learn(data_dir):
+    learn = make_learner(cifar_dls(load_source(data_dir, size=16), 'none', bs=25, device='cpu'))
+    with learn.no_logging(): learn.fit_one_cycle(2, 0.05)
+    return learn
+
+@pytest.fixture(scope='module')
+def known(learn): return known_features(learn)
+
+def test_validation_images_spread_evenly_over_the_ranks(learn, known):
+    xb = torch.cat([b[0] for b in learn.dls.valid])
+    with torch.no_grad(): far = known.distance(picture_features(learn.model.eval(), xb)[1])
+    assert 0.4<np.mean([known.rank(o) for o in far.tolist()])<0.6
+
+def test_known_features_of_few_images_leave_the_network_as_it_was(learn):
+    learn.model.train()
+    few = known_features(learn, 3)
+    assert learn.model.training and len(few.features['content'])==3
+    with pytest.raises(InputError, match='n is 0'): known_features(learn, 0)
+
+def test_known_features_of_a_network_of_others_are_refused(learn):
+    other = make_learner(
+        learn.dls, arch=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 10)), model_kw=None
+    )
+    with pytest.raises(InputError, match='a ResNet of this package'): known_features(other)
+
+def test_energies_of_the_last_validation_are_kept_as_percentiles(learn):
+    learn.validate()
+    logits = torch.cat([learn.model(b[0]) for b in learn.dls.valid]).detach()
+    want = np.percentile(energy(logits.as_subclass(torch.Tensor)).numpy(), range(101))
+    np.testing.assert_allclose(learn.energies.percentiles, want, atol=1e-4)
+    learn.get_preds(dl=learn.dls.train)
+    np.testing.assert_allclose(learn.energies.percentiles, want, atol=1e-4)
+
+def test_features_are_read_back_with_their_weights_alone(learn, known, tmp_path):
+    assert load_features(tmp_path, learn.model) is None
+    save_features(known, tmp_path, 'abc')
+    back = load_features(tmp_path, learn.model, 'abc')
+    for k in known.names:
+        torch.testing.assert_close(back.features[k].float(), known.features[k].float(), atol=1e-3, rtol=0)
+    assert back.rank(2.5)==pytest.approx(known.rank(2.5))
+    with pytest.raises(InputError, match='belongs to other weights'): load_features(tmp_path, learn.model, 'abd')
+    with pytest.raises(InputError, match='contrast is of shape'): load_features(tmp_path, resnet18(width=16), 'abc')
+
+@pytest.mark.parametrize(
+    'damage,says',
+    [
+        (lambda o: o[:50], 'cannot be read'),
+        (lambda o: save({'content': torch.ones(2, 3)}), 'it holds content'),
+        (lambda o: o[:-4] + b'\xff\xff\xff\x7f', 'not finite'),
+    ],
+    ids=['cut', 'other', 'nan'],
+)
+def test_damaged_features_are_named(damage, says, learn, known, tmp_path):
+    save_features(known, tmp_path, 'abc')
+    f = tmp_path/KnownFeatures.file
+    f.write_bytes(damage(f.read_bytes()))
+    with pytest.raises(InputError, match=says): load_features(tmp_path, learn.model, 'abc')
