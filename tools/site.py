@@ -1,4 +1,5 @@
-"""Make the sidebar of _quarto.yml and the lists of nbs/llms.txt from the reading table of nbs/index.ipynb: `python tools/site.py`, or `--check` to compare only.
+"""Make the sidebar of _quarto.yml and the lists of nbs/llms.txt from the table of nbs/reading.md: `python
+tools/site.py`, or `--check` to compare only.
 What stands above them in the two files is written by hand."""
 import re, sys
 from pathlib import Path
@@ -8,8 +9,7 @@ root = Path(__file__).resolve().parents[1]
 
 def reading_table():
     "Path below nbs/ and words of each row of the reading table, in order"
-    src = next(c.source for c in read_nb(root/'nbs/index.ipynb').cells if '## Reading order' in c.source)
-    return re.findall(r'^\| \[[^]]+\]\(([^)]+)\) \| (.+) \|$', src.split('## Reading order')[1].split('\n## ')[0], re.M)
+    return re.findall(r'^\| \[[^]]+\]\(([^)]+)\) \| (.+) \|$', (root/'nbs/reading.md').read_text(), re.M)
 
 def title(path):
     "The heading of a page"
@@ -21,8 +21,12 @@ def sections():
     "Sections of the site: name, and of each page path, title and words"
     rows = [(p, title(p), words) for p,words in reading_table()]
     tutorial = lambda o: o[0].startswith('tutorials/')
-    return [('Start', [('index.ipynb', 'cifar_fastai', 'installation, two commands, results, a first training'), ('results.md', title('results.md'), 'the records: what was measured, on what, with which command')]),
-            ('Tutorials', [o for o in rows if tutorial(o)]), ('The package, notebook by notebook', [o for o in rows if not tutorial(o)])]
+    start = [('index.ipynb', 'cifar_fastai', 'installation, two commands, results, a first training'),
+             ('reading.md', title('reading.md'), 'the tutorials and the notebooks of the package, a line each'),
+             ('results.md', title('results.md'), 'the records: what was measured, on what, with which command')]
+    layers = {'Data': '1', 'Training': '2', 'Interpretation': '3', 'Pages': '4', 'Experiments and commands': '056'}
+    groups = [(name, [o for o in rows if o[0][0] in tens]) for name,tens in layers.items()]
+    return [('Start', start), ('Tutorials', [o for o in rows if tutorial(o)]), *groups]
 
 def output(path):
     "Where quarto puts a page; nbdev takes the number from its name"
@@ -33,12 +37,24 @@ def quarto_yml(text):
     head = re.match(r'.*?\n    contents:\n', text, re.S)[0]
     q = lambda s: "'"+s.replace("'", "''")+"'"
     page = lambda p,t: f'          - {{text: {q(t)}, href: {p}}}\n'
-    return head+''.join(f'      - section: {q(name)}\n        contents:\n'+''.join(page(p, t) for p,t,_ in pages) for name,pages in sections())
+    return head + ''.join(
+        f'      - section: {q(name)}\n        contents:\n' + ''.join(page(p, t) for p, t, _ in pages)
+        for name, pages in sections()
+    )
+
 
 def llms_txt(text):
     link = lambda p: output(p)+('.md' if p.endswith('.ipynb') else '') # the Markdown of a page stands beside it
     head = text.split('\n## ')[0].rstrip()
-    return head+''.join(f'\n\n## {name}\n\n'+'\n'.join(f'- [{t}]({link(p)}): {words}' for p,t,words in pages) for name,pages in sections())+'\n'
+    return (
+        head
+        + ''.join(
+            f'\n\n## {name}\n\n' + '\n'.join(f'- [{t}]({link(p)}): {words}' for p, t, words in pages)
+            for name, pages in sections()
+        )
+        + '\n'
+    )
+
 
 made = {'_quarto.yml': quarto_yml, 'nbs/llms.txt': llms_txt}
 
@@ -47,5 +63,6 @@ if __name__=='__main__':
         p = root/name
         old = p.read_text(); new = f(old)
         if old==new: continue
-        if '--check' in sys.argv: sys.exit(f'{name} differs from the reading table of nbs/index.ipynb: run `python tools/site.py`')
+        if '--check' in sys.argv:
+            sys.exit(f'{name} differs from the table of nbs/reading.md: run `python tools/site.py`')
         p.write_text(new)
