@@ -26,14 +26,13 @@ def fit(learn, r):
 
 def measure(names, n_batches, rounds, device):
     if len(names)<2: raise InputError(f'{names[0]} alone is compared with nothing: give two recipes or more')
-    device, todo = pick_device(device), {}
-    for r in map(get_recipe, names):
+    device, todo, recipes = pick_device(device), {}, [get_recipe(o) for o in names]
+    for r in recipes:
         learn = recipe_learner(r, shapes10(n_train=n_batches*r.bs, n_test=10), device, compile=False)
         todo[r.name] = partial(fit, learn, r)
-    precision = pick_precision(get_recipe(names[0]).precision, device)
-    return compared(
-        in_turns(todo, rounds), names[0], names[1:], device=str(device), batches=n_batches, precision=precision
-    )
+    precision = pick_precision(recipes[0].precision, device)
+    ours, *peers = (r.name for r in recipes)
+    return compared(in_turns(todo, rounds), ours, peers, device=str(device), batches=n_batches, precision=precision)
 
 
 def parser():

@@ -124,7 +124,8 @@ def _check_same(learn, s):
 
 # %% ../nbs/25_checkpoints.ipynb #658090a4
 def _load_checkpoint(path, device):
-    try: s = torch.load(path, map_location=device, weights_only=True)
+    at = 'cpu' if torch.device(device).type=='cpu' else device # in several processes it is 'cpu:0', where torch loads nothing
+    try: s = torch.load(path, map_location=at, weights_only=True)
     except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start again') from e
     except Exception as e:
         why = (str(e) or type(e).__name__).splitlines()[0]

@@ -96,7 +96,7 @@ def _check_classes(vocab, target, versus):
 
 # %% ../nbs/43_explore.ipynb #cd45934e
 class Explorer:
-    "Controls over the items of an interpretation, each a widget with a `value`; a picture beside its map, and the probabilities"
+    "Controls over the items of an interpretation, each a widget with a value; a picture beside its map, and the probabilities"
     def __init__(self,
         interp:CifarInterpretation, # whose items to show; its network comes back as it was
         items=None, # `ScoredItems`, or indices, to choose from; by default all

@@ -75,7 +75,7 @@ def test_goal_refuses_in_one_line(argv, why, script, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     'line',
     [
-        'growth.py --images 100 --batches 8 --source {data} --device cpu',
+        'growth.py --images 200 --batches 8 --source {data} --device cpu',
         'start.py --rounds 1 --source {data}',
         'recipes.py {tmp}/a.json {tmp}/b.json --n-batches 2 --rounds 1 --device cpu',
     ],
