@@ -182,18 +182,3 @@ def test_kept_memory_needs_no_new_pages():
     "In a process of its own, with glibc as it is by itself"
     env = {k: v for k,v in os.environ.items() if not k.startswith(('MALLOC_','GLIBC_TUNABLES'))}
     subprocess.run([sys.executable, '-c', pages], check=True, env=env)
-
-narrow = """
-from cifar_fastai.all import *
-src = load_source(shapes10(n_train=100, n_test=50))
-for loader,cbs in (('device',None), ('cpu',[ProgressiveSize([16,32])])):
-    learn = cifar_learner(cifar_dls(src, bs=50, device='cpu', loader=loader), model_kw=dict(width=2), cbs=cbs)
-    with learn.no_bar(), learn.no_logging(): learn.fit(2, 0.01)
-print('alive')
-"""
-def test_narrow_network_lives_whatever_the_layout_of_its_images():
-    "In a process of its own, since it would die"
-    res = subprocess.run(
-        [sys.executable, '-c', narrow], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}
-    )
-    assert res.returncode==0 and res.stdout.strip()=='alive', res.stderr[-500:]

@@ -13,14 +13,12 @@ from fastai.vision.all import (
     GradientClip,
     L,
     MixedPrecision,
-    ShortEpochCallback,
     TensorCategory,
     TfmdDL,
     params,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 import cifar_fastai.all as everything
-import cifar_fastai.learner
 from cifar_fastai.callbacks import EMA, AlternatingFlip, LookaheadCallback, Penalty, ProgressiveSize
 from cifar_fastai.core import InputError, RunError
 from cifar_fastai.data import cifar_dls
@@ -29,7 +27,7 @@ from cifar_fastai.learner import cifar_learner
 from cifar_fastai.models import ResNet
 from cifar_fastai.recipes import Recipe
 from cifar_fastai.checkpoints import Checkpoint, resume_from
-from cifar_fastai.sources import Source, load_source
+from cifar_fastai.sources import load_source
 from cifar_fastai.train import recipe_learner
 from learners import CutOff, Raise, equal, make_learner, weights
 
@@ -218,31 +216,8 @@ def test_waiting_is_found(look, says, source, monkeypatch):
         def after_loss(self): look(self.loss)
     with pytest.raises((RuntimeError,AssertionError), match=says): fit_strictly(monkeypatch, learn, Ask())
 
-# ---- devices of loaders
 
-def test_cpu_loader_asks_for_no_gpu(source, monkeypatch):
-    "Where there is one, it would start CUDA and take memory there"
-    import fastai.torch_core
-    def no(*args, **kwargs): raise AssertionError('the default device was asked for')
-    monkeypatch.setattr(fastai.torch_core, 'default_device', no)
-    for loader in ('cpu','device'):
-        learn = cifar_learner(
-            cifar_dls(source, bs=20, device='cpu', loader=loader), init='whiten', model_kw=dict(width=32)
-        )
-        with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=ShortEpochCallback(0.2))
 
-def test_whitening_sees_every_class(source, monkeypatch):
-    "Folders are in the order of their classes"
-    seen = []
-    monkeypatch.setattr(cifar_fastai.learner, 'initialize', lambda model,init,xb: seen.append(xb))
-    monkeypatch.setattr(cifar_fastai.learner.spread_items, '__defaults__', (len(source.vocab),))
-    order = np.argsort(source.y, kind='stable')
-    dls = cifar_dls(Source(source.x[order], source.y[order], source.vocab, source.is_valid[order]), bs=20, device='cpu')
-    cifar_learner(dls, init='whiten', model_kw=dict(width=8))
-    items = dls.train_ds.items
-    every = dls.test_dl(items, bs=len(items), num_workers=0).one_batch()[0]
-    at = [i for xb in seen[0] for i,o in enumerate(every) if torch.equal(o.as_subclass(torch.Tensor), xb)]
-    assert {items[i].label for i in at}==set(source.vocab)
 
 def test_whitening_leaves_the_loaders_where_they_are(source, monkeypatch):
     "`test_dl` on another device would take the statistics along, which all loaders share"
