@@ -5,17 +5,15 @@
 
 speed() { local label=$1 script=$2; shift 2; one "$label" "$py" "benchmarks/$script.py" "$@"; } # LABEL SCRIPT OPTIONS...
 
-# plan_first: the cuda tests, then the speeds that need no CIFAR-10, one after the other.
+# plan_first: the speeds that need no CIFAR-10, one after the other.
 plan_first() {
-  ( "$py" -c "from cifar_fastai.shapes import shapes10; [shapes10(n_train=n, n_test=10) for n in (4000, 20000)]" > "$work/shapes.log" 2>&1 ) &
-  ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests ) &
-  wait
-  speed step step --n-batches 20 --bs 500 --out "$work/results/bench-step.json"
+  "$py" -c "from cifar_fastai.shapes import shapes10; [shapes10(n_train=n, n_test=10) for n in (4000, 10000)]" > "$work/shapes.log" 2>&1
+  cap=60 speed step step --n-batches 20 --bs 500 --out "$work/results/bench-step.json"
   speed loader loader --n 4000 --bs 500 --workers 8 --out "$work/results/bench-loader.json"
-  speed recipe-steps recipe_steps --out "$work/results/recipe-steps.json"
 }
 
-# plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes; then fast20's variants on held-out images.
+# plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes, and the cuda tests beside them;
+# then fast20's variants on held-out images.
 seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
   local r=$1 n=$2 v=$3; shift 3
   bench "accuracy-$r-$n" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta flip_translate \
@@ -24,17 +22,23 @@ seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
 plan_accuracy() {
   cp -rn results/runs/. "$work/runs/" 2>/dev/null
   ( seeds R4 1 1 ) &
-  ( seeds R3 1 1; seeds plain5 5 5 ) &
-  ( seeds R1 1 1 --lr 0.0522; seeds fast20 5 5; seeds plain 5 5; seeds quick 5 5; seeds R5 1 1; seeds R2 1 1 ) &
+  ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests/test_train.py tests/robustness/test_trouble.py
+    seeds R3 1 1; variants weights 'average of' 'no warm-up' ) &
+  ( seeds R1 1 1; seeds fast20 5 5; seeds plain 5 5; variants images 'translate 4' alternating ) &
   wait
-  plan_ablate
 }
 
 # plan_ablate: fast20's variants (benchmarks/fast20.json), two seeds each.
-plan_ablate() {
-  bench ablate ablate --recipe fast20 --valid 0.1 --valid-every 20 --tta none --variants benchmarks/fast20.json --seeds 2 \
-    --out "$work/results/ablation-fast20.json" --runs "$work/runs/ablate" "${small[@]}"
+variants() { # LABEL WORDS...: those of benchmarks/fast20.json whose names hold one of the words
+  local label=$1 file=$work/variants-$1.json; shift
+  "$py" -c "
+import json, sys
+every = json.load(open('benchmarks/fast20.json'))
+json.dump({k: v for k, v in every.items() if any(o in k for o in sys.argv[2:])}, open(sys.argv[1], 'w'))" "$file" "$@"
+  bench "ablate-$label" ablate --recipe fast20 --valid 0.1 --valid-every 20 --tta none --variants "$file" --seeds 2 \
+    --out "$work/results/ablation-fast20-$label.json" --runs "$work/runs/ablate-$label" "${small[@]}"
 }
+plan_ablate() { variants all ''; }
 
 # plan_rest: seconds and joules to 94 %, maps a second, the compiled step, one after the other.
 plan_rest() {
