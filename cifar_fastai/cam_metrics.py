@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from pytorch_grad_cam.metrics.road import ROADLeastRelevantFirstAverage, ROADMostRelevantFirstAverage
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-from scipy.ndimage import sobel
+from scipy.ndimage import gaussian_filter, sobel
 from scipy.stats import entropy, rankdata
 from .core import InputError, check_kind, check_number, check_numbers, one_of, progress
-from fastai.vision.all import patch, torch
-from .shapes import shapes10_mask
+from fastai.vision.all import patch, TensorImage, torch
+from .shapes import draw_pair, shapes10_mask
 from .models import layer_path, uncompiled, preserve_state
 from .interpret import CifarInterpretation
 from .cam import cam_maps, cam_methods, upsample_maps
@@ -35,6 +35,9 @@ def score_maps(
     return dict(hit=hit, mass_inside=np.where(empty, 0, (flat*m).sum(1)/np.maximum(flat.sum(1), 1e-12)), empty=empty)
 
 # %% ../nbs/33_cam_metrics.ipynb #a72d0f31
+@patch(as_prop=True)
+def has_masks(self:CifarInterpretation): return getattr(getattr(self.learn.dls, 'source', None), 'name', '')=='shapes10'
+
 @patch
 def masks(self:CifarInterpretation,
     items=None, # `ScoredItems` or indices; by default all
@@ -42,10 +45,10 @@ def masks(self:CifarInterpretation,
     "The object masks of items of the sample data; raises `InputError` for data without masks"
     idxs = range(len(self.targs)) if items is None else self.scored(items).idxs
     src = getattr(self.learn.dls, 'source', None)
-    name = getattr(src, 'name', None) or 'this data'
-    if name!='shapes10':
-        raise InputError(f'{name} has no masks of its objects, so nothing says whether a map hits one: '
-                         'only the sample data shapes10 has them; `cascading_randomization` and `road` need none')
+    if not self.has_masks:
+        raise InputError(f"{getattr(src, 'name', None) or 'this data'} has no masks of its objects, so nothing says whether "
+                         'a map hits one: only the sample data shapes10 has them; '
+                         '`cascading_randomization` and `road` need none')
     return np.stack([shapes10_mask(Path(src.path)/str(src.items[self.dl.items[i].idx])) for i in idxs])
 
 # %% ../nbs/33_cam_metrics.ipynb #f5a69645
@@ -71,48 +74,65 @@ def center_maps(imgs): # N x H x W x 3
 def baseline_maps(
     imgs, # N x H x W x 3
     seed:int=0, # of the noise
+    masks=None, # N x H x W, True on the object; adds the mask, blurred
 ) -> dict: # name to maps, N x H x W
     "Maps of the images alone, which no network has seen"
     x = np.asarray(imgs, np.float64)
-    maps = {'random map': np.random.default_rng(seed).random(x.shape[:3]), 'center': center_maps(x),
-            'edges': edge_maps(x), 'contrast': contrast_maps(x)}
-    return {k: upsample_maps(torch.from_numpy(v), x.shape[1:3]) for k,v in maps.items()}
+    noise,size = np.random.default_rng(seed).random(x.shape[:3]),x.shape[1:3]
+    def spread(o, smooth=None): return upsample_maps(torch.from_numpy(o), size, smooth)
+    maps = dict(zip(('random map','center','edges','contrast'),
+                    map(spread, (noise, center_maps(x), edge_maps(x), contrast_maps(x)))))
+    maps['blurred random'] = spread(noise-0.5, max(size)/8)
+    return maps if masks is None else maps|{'blurred mask': spread(masks.astype(float), max(size)/8)}
 
 # %% ../nbs/33_cam_metrics.ipynb #1b76384f
 def bootstrap_interval(
     xs, # a number for each image
-) -> tuple: # low, high
+) -> tuple: # low, high; NaN without images
     "95 % interval of the mean, from 1,000 draws of as many images with replacement"
     xs = np.asarray(xs, np.float64)
+    if not len(xs): return np.nan,np.nan
     drawn = np.random.default_rng(0).integers(0, len(xs), (1000, len(xs)))
     return tuple(np.percentile(xs[drawn].mean(1), (2.5, 97.5)))
 
 # %% ../nbs/33_cam_metrics.ipynb #7bd6f01c
-def mean_scores(s): # of `score_maps`
+def mean_scores(
+    **scores, # name to a number for each image, NaN for none
+) -> dict: # `images`, and `hits`, `hits_low` and `hits_high` of `hits`
     "Means over the images, with their intervals"
-    (h_low,h_high),(m_low,m_high) = bootstrap_interval(s['hit']),bootstrap_interval(s['mass_inside'])
-    return dict(images=len(s['hit']), hits=np.mean(s['hit']), hits_low=h_low, hits_high=h_high,
-                mass_inside=np.mean(s['mass_inside']), mass_low=m_low, mass_high=m_high, empty=int(np.sum(s['empty'])))
+    res = dict(images=len(next(iter(scores.values()))))
+    for k,xs in scores.items():
+        xs,short = np.asarray(xs, np.float64),k.split('_')[0]
+        xs = xs[~np.isnan(xs)]
+        res[k] = xs.mean() if len(xs) else np.nan
+        res[short+'_low'],res[short+'_high'] = bootstrap_interval(xs)
+    return res
 
 # %% ../nbs/33_cam_metrics.ipynb #4cc356b8
+def pointing_row(s): # of `score_maps`
+    "Hits and mass, and the number of empty maps"
+    return dict(**mean_scores(hits=s['hit'], mass_inside=s['mass_inside']), empty=int(np.sum(s['empty'])))
+
 def baseline_scores(imgs, masks, seed=0):
-    "Rows of `mean_scores` for chance and each of `baseline_maps`"
+    "Rows for chance and each of `baseline_maps`"
     area = masks.mean((1,2))
     scores = {'chance': dict(hit=area, mass_inside=area, empty=0*area),
               **{k: score_maps(m, masks) for k,m in baseline_maps(imgs, seed).items()}}
-    return pd.DataFrame([dict(method=k, layer='', **mean_scores(s)) for k,s in scores.items()])
+    return pd.DataFrame([dict(method=k, layer='', **pointing_row(s)) for k,s in scores.items()])
 
 # %% ../nbs/33_cam_metrics.ipynb #957e4019
 def add_verdicts(
-    rows, # data frame of methods, with the columns of `mean_scores`
-    baselines, # the same of baselines
-    goal, # least share of hits
+    df, # data frame with the columns of `mean_scores`; baselines have no layer
+    higher, # scores that are good where they are high
+    lower=(), # and where they are low
+    good=True, # what else a method needs
 ):
-    "Methods above baselines, and which of them pass: better than the best baseline, by hits and by mass"
-    bar = baselines[['hits','mass_inside']].max()
-    good = (rows.hits>=goal)&(rows.hits_low>bar.hits)&(rows.mass_low>bar.mass_inside)
-    rows = rows.assign(verdict=np.where(good, 'passes', 'fails'))
-    return pd.concat([rows, baselines.assign(verdict='baseline')], ignore_index=True)
+    "The methods that pass: better than the best baseline by all scores, with their intervals"
+    base = df.layer==''
+    bar = df[base&(df.method!='blurred mask')] # which knows the answer
+    for k in higher: good = good&(df[k.split('_')[0]+'_low']>bar[k].max())
+    for k in lower: good = good&(df[k.split('_')[0]+'_high']<bar[k].min())
+    return df.assign(verdict=np.where(base, 'baseline', np.where(good, 'passes', 'fails')))
 
 # %% ../nbs/33_cam_metrics.ipynb #69ff1cce
 tried_methods = ('GradCAM','GradCAM++','HiResCAM','LayerCAM','XGradCAM','EigenCAM','RandomCAM')
@@ -146,10 +166,58 @@ def pointing_game(self:CifarInterpretation,
     check_number('goal', goal, low=0, high=1)
     combos,items = _method_layers(methods, layers),self._some_correct(n, seed)
     masks = self.masks(items)
-    def score(m, l): return mean_scores(score_maps(self.cam(items, method=m, layer=l, seed=seed), masks))
+    def score(m, l): return pointing_row(score_maps(self.cam(items, method=m, layer=l, seed=seed), masks))
     rows = [dict(method=m, layer=l, **score(m, l)) for m,l in progress(combos, 'pointing game')]
     baselines = baseline_scores(np.stack(self.pictures(items.idxs)), masks, seed)
-    return add_verdicts(pd.DataFrame(rows), baselines, goal)
+    df = pd.concat([pd.DataFrame(rows), baselines], ignore_index=True)
+    return add_verdicts(df, ('hits','mass_inside'), good=df.hits>=goal)
+
+# %% ../nbs/33_cam_metrics.ipynb #79ceb3de
+def score_pairs(
+    maps, # N x H x W
+    own, # N x H x W, True on the object of the class that each map is of
+    other, # the same, of the other class
+) -> dict: # N of each: `hits`, peak on the own object; `share` of the mass on both that is on the own
+    "Score maps of one class where another is in the image too"
+    a,b = score_maps(maps, own),score_maps(maps, other)
+    both = a['mass_inside']+b['mass_inside']
+    return dict(hits=a['hit'], share=np.where(both>0, a['mass_inside']/np.maximum(both, 1e-12), 0))
+
+# %% ../nbs/33_cam_metrics.ipynb #8975bb4f
+@patch
+def _drawn_pairs(self:CifarInterpretation, n, seed):
+    "Inputs, classes, images and masks of those of `n` drawn pairs whose classes the network ranks first and second"
+    rng,vocab,model = np.random.default_rng(seed),list(self.learn.dls.vocab),self.learn.model
+    side,classes = self.masks([0]).shape[1],np.stack([rng.choice(len(vocab), 2, replace=False) for _ in range(n)])
+    drawn = [draw_pair([vocab[o] for o in c], (seed, 2, i), side) for i,c in enumerate(classes)]
+    imgs,masks = map(np.stack, zip(*drawn))
+    xb = TensorImage(torch.from_numpy(imgs).permute(0,3,1,2).to(self.dl.device))
+    with preserve_state(model), torch.no_grad():
+        xb = self.dl.after_batch((xb, torch.zeros(n)))[0]
+        top = model.eval()(xb).topk(2).indices.cpu().numpy()
+    good = np.flatnonzero((np.sort(top)==np.sort(classes)).all(1))
+    if not len(good): raise InputError(f'the network knows both objects in none of {n} pairs: take a larger n, or train longer')
+    return xb[good],classes[good],imgs[good],masks[good]
+
+# %% ../nbs/33_cam_metrics.ipynb #2d5f6de1
+@patch
+def two_objects(self:CifarInterpretation,
+    methods=tried_methods, # names in `cam_methods`
+    layers=tried_layers, # module paths
+    n:int=100, # how many pairs to draw
+    seed:int=0, # of the pairs, and of what is random
+): # data frame, a row for each method and layer, and for each baseline
+    "Hits, and share of the mass on the own object, with 95 % intervals, in images with two objects"
+    combos,rows = _method_layers(methods, layers),[]
+    xb,classes,imgs,masks = self._drawn_pairs(check_number('n', n, low=1, whole=True), seed)
+    base = [baseline_maps(imgs, seed, masks[:,k]) for k in (0,1)]
+    def maps(nm, layer, k):
+        if not layer: return base[k][nm]
+        return upsample_maps(cam_maps(self.learn.model, xb, classes[:,k], nm, layer, seed=seed), xb.shape[-2:])
+    for nm,layer in progress([*combos, *((o,'') for o in base[0])], 'two objects'):
+        a,b = (score_pairs(maps(nm, layer, k), masks[:,k], masks[:,1-k]) for k in (0,1))
+        rows.append(dict(method=nm, layer=layer, **mean_scores(**{k: (0.+a[k]+b[k])/2 for k in a})))
+    return add_verdicts(pd.DataFrame(rows), ('hits','share'))
 
 # %% ../nbs/33_cam_metrics.ipynb #115f1927
 def rank_correlation(
@@ -184,8 +252,8 @@ def _compare_maps(was, new):
     "How maps differ from what they were: rank correlation, and the share by which their entropy rose"
     r,had = rank_correlation(was, new),map_entropy(was)
     mean,se = _mean_se(r[~np.isnan(r)])
-    rise = map_entropy(new)[had>0]/had[had>0]-1
-    return dict(images=len(r), correlation=mean, se=se, entropy_rise=_mean_se(rise)[0], flat=int(np.isnan(r).sum()))
+    rise = np.where(had>0, map_entropy(new)/np.maximum(had, 1e-12)-1, np.nan)
+    return dict(correlation=mean, se=se, **mean_scores(entropy_rise=rise), flat=int(np.isnan(r).sum()))
 
 # %% ../nbs/33_cam_metrics.ipynb #211b12bc
 @patch
@@ -194,25 +262,26 @@ def cascading_randomization(self:CifarInterpretation,
     layers=tried_layers, # module paths
     n:int=64, # how many correctly classified items
     limit:float=0.5, # correlation from which a map counts as unchanged
+    order:str='top-down', # from the head down, or 'bottom-up', from the stem up
     seed:int=0, # of the items and the new weights
 ): # data frame, a row for each method, layer and part that was randomized last
-    "How maps change as the parts of the network, from the head down, get new weights: rank correlation, entropy"
-    check_number('limit', limit, low=0, high=1)
+    "How maps change as part after part of the network gets new weights: rank correlation, entropy"
+    check_number('limit', limit, low=0, high=1), one_of('order', order, ('top-down','bottom-up'))
     combos,idxs = _method_layers(methods, layers),self._some_correct(n, seed).idxs
     model,xb = copy.deepcopy(getattr(self.learn.model, '_orig_mod', self.learn.model)),self[idxs][0]
     def maps(nm, layer): return cam_maps(model, xb, self.decoded[idxs], nm, layer, signed=True, seed=seed)
     was,rows = {o: maps(*o) for o in progress(combos, 'maps of the trained network')},[]
     parts = [k for k,o in model.named_children() if any(True for _ in o.parameters())][::-1]
-    names = dict(model.named_modules())
+    seeds,names = {o: seed+i for i,o in enumerate(parts)},dict(model.named_modules()) # all new: the same in both orders
+    if order=='bottom-up': parts = parts[::-1]
     for i,part in progress(enumerate(parts), 'maps with new weights', len(parts)):
-        _reset(model, part, seed+i)
+        _reset(model, part, seeds[part])
         for nm,layer in combos:
             found = _compare_maps(was[nm,layer], maps(nm, layer))
-            mean = found['correlation']
-            above = i+1==parts.index(layer_path(layer, names).split('.')[0]) # only what is above the layer is new
+            mean,at = found['correlation'],parts.index(layer_path(layer, names).split('.')[0])
+            decides = part==parts[-1] or order=='top-down' and i+1==at # all is new, or only what is above the layer
             verdict = 'no map' if np.isnan(mean) else 'stays' if mean>=limit else 'changes'
-            rows.append(dict(method=nm, layer=layer, part=part, **found,
-                             verdict=verdict if above or part==parts[-1] else ''))
+            rows.append(dict(method=nm, layer=layer, part=part, **found, verdict=verdict if decides else ''))
     return pd.DataFrame(rows)
 
 # %% ../nbs/33_cam_metrics.ipynb #5aae36ba
@@ -228,7 +297,7 @@ def plot_randomization(
             ax.errorbar(range(len(parts)), t.correlation, yerr=2*t.se, label=nm, lw=1.2, capsize=2, marker='.')
         ax.axhline(0, color='0.5', lw=0.8)
         ax.set_xticks(range(len(parts)), parts, fontsize=7)
-        ax.set(title=layer, xlabel='new down to', ylabel='rank correlation' if ax is axs[0,0] else '')
+        ax.set(title=layer, xlabel='new up to here', ylabel='rank correlation' if ax is axs[0,0] else '')
         ax.grid(alpha=0.3)
     axs[0,-1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
     return fig
@@ -248,19 +317,45 @@ def randomization_verdicts(
     return order.merge(pd.DataFrame(rows), on=['layer','method'])
 
 # %% ../nbs/33_cam_metrics.ipynb #5948c703
-def _road(model, xb, maps, targets, percentiles, rng, seed):
-    "Change of the probability when the weakest, and when the strongest pixels are taken away"
-    big = upsample_maps(maps, xb.shape[-2:]).numpy()
-    span = np.ptp(big, axis=(1,2), keepdims=True)
-    big = big+1e-6*np.where(span>0, span, 1)*rng.random(big.shape, dtype=np.float32) # no ties
-    ts = [ClassifierOutputSoftmaxTarget(int(o)) for o in targets]
-    with preserve_state(model), uncompiled(), torch.autocast(xb.device.type, enabled=False):
+def pixel_order(
+    maps, # N x H x W
+) -> np.ndarray: # N x H x W, from 0 for the strongest
+    "Place of each pixel in its map; equal ones come in an order that is the same for all maps"
+    flat = np.asarray(maps).reshape(len(maps), -1)
+    fixed = np.random.default_rng(0).permutation(flat.shape[1])
+    return fixed[np.argsort(-flat[:,fixed], 1, kind='stable')].argsort(1).reshape(np.shape(maps))
+
+# %% ../nbs/33_cam_metrics.ipynb #5484b092
+def curve_area(
+    model, # in eval mode
+    was, # images, N x 3 x H x W
+    becomes, # images that they become, pixel by pixel
+    order, # of the pixels, of `pixel_order`
+    targets, # class indices
+) -> np.ndarray: # N, 0 to 1
+    "Area under the curve of the probability while pixels are replaced, in 16 steps"
+    probs = []
+    for o in np.linspace(0, 1, 17):
+        now = torch.from_numpy(order<round(o*order[0].size))[:,None].to(was.device)
+        probs.append(model(torch.where(now, becomes, was)).softmax(1)[range(len(was)),targets].cpu())
+    return torch.trapezoid(torch.stack(probs), dim=0).numpy()/16
+
+# %% ../nbs/33_cam_metrics.ipynb #c39f5f5f
+def _faithfulness(model, xb, maps, targets, percentiles, seed):
+    "ROAD, and the areas by insertion and deletion, of each image"
+    order,ts = pixel_order(maps),[ClassifierOutputSoftmaxTarget(int(o)) for o in targets]
+    strength = 1-(order+0.5)/order[0].size
+    with preserve_state(model), uncompiled(), torch.autocast(xb.device.type, enabled=False), torch.no_grad():
         model.eval()
         torch.manual_seed(seed)
         x = xb.as_subclass(torch.Tensor).to(next(model.parameters()).device, torch.float32)
+        blur = gaussian_filter(x.cpu().numpy(), (0,0,*[max(x.shape[-2:])/8]*2), mode='nearest')
         parts = [slice(i, i+64) for i in range(0, len(x), 64)]
         metrics = [o(list(percentiles)) for o in (ROADLeastRelevantFirstAverage, ROADMostRelevantFirstAverage)]
-        return [np.concatenate([m(x[p], big[p], ts[p], model) for p in parts]) for m in metrics]
+        lerf,morf = (np.concatenate([m(x[p], strength[p], ts[p], model) for p in parts]) for m in metrics)
+        def area(a, b): return np.concatenate([curve_area(model, a[p], b[p], order[p], targets[p]) for p in parts])
+        return dict(road=(lerf-morf)/2, weakest=lerf, strongest=morf,
+                    insertion=area(torch.from_numpy(blur).to(x), x), deletion=area(x, torch.zeros_like(x)))
 
 # %% ../nbs/33_cam_metrics.ipynb #104a4d89
 @patch
@@ -269,22 +364,16 @@ def road(self:CifarInterpretation,
     layers=tried_layers, # module paths
     n:int=100, # how many correctly classified items
     percentiles=(20,40,60,80), # shares of the pixels that are kept, in percent
-    seed:int=0, # of the items, the random map and the noise in the filling
-): # data frame, a row for each method and layer
-    "Half the difference of the probability after the weakest and after the strongest pixels were taken away"
+    seed:int=0, # of the items, the random maps and the noise in the filling
+): # data frame, a row for each method and layer, and for each baseline
+    "ROAD, insertion and deletion with 95 % intervals: what taking pixels away does to the probability"
     check_number('n', n, low=2, whole=True)
     check_numbers('percentiles', percentiles, above=0, below=100)
     combos,idxs,rows = _method_layers(methods, layers),self._some_correct(n, seed).idxs,[]
     xb,ts,model = self[idxs][0],self.decoded[idxs],self.learn.model
-    for nm,layer in progress([*combos, *(('random map', l) for l in layers)], 'ROAD'):
-        rng = np.random.default_rng(seed)
-        maps = cam_maps(model, xb, ts, 'RandomCAM' if nm=='random map' else nm, layer, signed=True, seed=seed)
-        if nm=='random map': maps = torch.from_numpy(rng.normal(size=maps.shape).astype(np.float32))
-        lerf,morf = _road(model, xb, maps, ts, percentiles, rng, seed)
-        mean,se = _mean_se((lerf-morf)/2)
-        rows.append(dict(method=nm, layer=layer, images=len(lerf), road=mean, se=se,
-                         weakest=lerf.mean(), strongest=morf.mean()))
-    df = pd.DataFrame(rows)
-    base = df[df.method=='random map'].set_index('layer').loc[df.layer]
-    better = (df.road-base.road.values)>2*np.hypot(df.se, base.se.values)
-    return df.assign(verdict=np.where(df.method=='random map', 'baseline', np.where(better, 'passes', 'fails')))
+    base = baseline_maps(np.stack(self.pictures(idxs)), seed, self.masks(idxs) if self.has_masks else None)
+    for nm,layer in progress([*combos, *((k,'') for k in base)], 'ROAD'):
+        maps = upsample_maps(cam_maps(model, xb, ts, nm, layer, signed=True, seed=seed), xb.shape[-2:]) if layer else base[nm]
+        s = _faithfulness(model, xb, maps, ts, percentiles, seed)
+        rows.append(dict(method=nm, layer=layer, **mean_scores(**s), se=_mean_se(s['road'])[1]))
+    return add_verdicts(pd.DataFrame(rows), ('road','insertion'), ('deletion',))

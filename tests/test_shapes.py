@@ -4,7 +4,7 @@ import numpy as np, pytest
 from PIL import Image
 from cifar_fastai import shapes
 from cifar_fastai.core import InputError
-from cifar_fastai.shapes import draw_shape, shapes10, shapes10_classes, shapes10_mask
+from cifar_fastai.shapes import draw_pair, draw_shape, shapes10, shapes10_classes, shapes10_mask
 
 def test_pixels_are_the_same_on_every_machine():
     "On purpose another? Then take the new value, and the next version of the generator"
@@ -138,3 +138,15 @@ from fastai.data.transforms import get_image_files
 assert p==fastai_path('data').resolve()/'shapes10-v1-20-10-s0-32', p
 assert len(get_image_files(p, folders=['train','test']))==30'''
     subprocess.run([sys.executable, '-c', code], env={**os.environ, 'FASTAI_HOME': str(tmp_path)}, check=True)
+
+def test_a_pair_is_two_scenes_side_by_side_each_with_its_mask():
+    img,masks = draw_pair(('heart','ring'), (3,1))
+    (a,left),(b,right) = draw_shape('heart', (3,1,0)),draw_shape('ring', (3,1,1))
+    assert np.array_equal(img, np.hstack([a,b])) and masks.shape==(2,32,64)
+    assert np.array_equal(masks[0,:,:32], left) and np.array_equal(masks[1,:,32:], right)
+    assert not masks[0,:,32:].any() and not masks[1,:,:32].any()
+    assert np.array_equal(draw_pair(['star','star'], 4, 16)[0], draw_pair(('star','star'), (4,), 16)[0])
+
+@pytest.mark.parametrize('classes', ['heart', ('heart',), ('heart','ring','star')], ids=str)
+def test_a_pair_has_two_classes(classes):
+    with pytest.raises(InputError, match='classes is .*: give two'): draw_pair(classes)
