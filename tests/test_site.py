@@ -43,13 +43,13 @@ def test_sidebar_and_llms_txt_are_made_from_the_reading_table():
 def test_sidebar_is_in_reading_order():
     pages = [o for s in quarto['website']['sidebar']['contents'] for o in s['contents']]
     rows = [p for p,_ in site.reading_table()]
-    grouped = [p for tens in ('t','1','2','3','4','056') for p in rows if p[0] in tens]
+    grouped = [p for tens in ('t','0','1','2','3','4','56') for p in rows if p[0] in tens]
     assert [o['href'] for o in pages]==['index.ipynb', 'reading.md', 'results.md', *grouped]
     for o in pages: assert o['text']==site.title(o['href'])
 
 def test_quarto_finds_what_it_is_told():
     html = quarto['format']['html']
-    for f in (html['css'], *quarto['project']['resources']): assert (nbs/f).is_file(), f
+    for f in (html['css'], *quarto['filters'], *quarto['project']['resources']): assert (nbs/f).is_file(), f
     assert set(html['theme'])=={'light','dark'} and html['toc'] and html['code-copy'] and quarto['website']['search']
     assert os.path.samefile(nbs / '_quarto.yml', root / '_quarto.yml') and os.path.samefile(
         nbs / 'results.md', root / 'results/README.md'
@@ -311,3 +311,10 @@ def test_processed_page_documents_what_it_exports(path, processed):
             assert re.sub(r'[`\s]', '', first)[:60] in re.sub(
                 r'[`\s]', '', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', page)
             ), f'lost: {first}'
+
+@pytest.mark.parametrize('link,code', [('b.html#there', 0), ('b.html#gone', 1), ('c.html', 1)])
+def test_a_dead_link_of_the_built_site_is_found(link, code, tmp_path):
+    (tmp_path/'a.html').write_text(f'<a href="{link}">b</a>')
+    (tmp_path/'b.html').write_text('<h1 id="there">b</h1>')
+    r = subprocess.run([sys.executable, 'tools/links.py', tmp_path], cwd=root, capture_output=True, text=True)
+    assert r.returncode==code and (link in r.stdout+r.stderr)==bool(code)

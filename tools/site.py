@@ -24,7 +24,8 @@ def sections():
     start = [('index.ipynb', 'cifar_fastai', 'installation, two commands, results, a first training'),
              ('reading.md', title('reading.md'), 'the tutorials and the notebooks of the package, a line each'),
              ('results.md', title('results.md'), 'the records: what was measured, on what, with which command')]
-    layers = {'Data': '1', 'Training': '2', 'Interpretation': '3', 'Pages': '4', 'Experiments and commands': '056'}
+    layers = {'Foundations': '0', 'Images and data': '1', 'Network and training': '2', 'Understanding': '3',
+              'Report, app, hub': '4', 'Experiments and commands': '56'}
     groups = [(name, [o for o in rows if o[0][0] in tens]) for name,tens in layers.items()]
     return [('Start', start), ('Tutorials', [o for o in rows if tutorial(o)]), *groups]
 
