@@ -25,10 +25,9 @@ def _note(*parts, warn=False):
 def _note_of(e):
     "What a reader should know of a prediction and of its map"
     unlike,line = is_ood(e.prediction),describe_ood(e.prediction)
-    lines = [P(f'{line[0].upper()}{line[1:]}.')] if line and not unlike else []
-    marked = f'{line}. One in twenty test images gets this mark too.'
-    if unlike: lines = [P(B('Probably none of these classes: '), marked)]
-    return _note(*lines, P(f'{how_to_read(e)} {e.how}.'), warn=unlike)
+    marked = B('Probably none of these classes: '),f'{line}. One in twenty test images gets this mark too.'
+    about = P(*marked) if unlike else P(f'{line[0].upper()}{line[1:]}.') if line else ''
+    return _note(about, P(f'{how_to_read(e)} {e.how}.'), warn=unlike)
 
 # %% ../nbs/42_app.ipynb #b2681963
 def _classes_label(p): # under the likeliest class or under 'probably none of these'
@@ -41,32 +40,21 @@ def _answer(view, picture, target, versus, method, layer, resize, alpha):
     try:
         e = for_page(view.explain(Path(picture).read_bytes(), target, versus, method, layer, resize))
         return e,_classes_label(e.prediction),e.overlay(alpha),_note_of(e)
-    except InputError as err: msg = str(err)
-    except FileNotFoundError: msg = 'this picture was uploaded long ago and is gone from the server: upload it again'
-    return None,None,None,_note(P(msg), warn=True)
-
-# %% ../nbs/42_app.ipynb #3f1c9e05
-_per_page = 24
-
-def _which_mistakes(view, actual, predicted):
-    which = f'{len(view.scored().losses):,} of the {len(view.items()):,} test images, spread evenly over them'
-    classes = (f' of class {actual}' if actual else '')+(f' predicted as {predicted}' if predicted else '')
-    return f'mistakes{classes} among {which}'
+    except InputError as err: return None,None,None,_note(P(str(err)), warn=True)
 
 # %% ../nbs/42_app.ipynb #f43a2076
-def _gallery(view, by, actual='', predicted='', page=1):
-    "What the page shows of the mistakes: a note, (strip, caption) of each, the page and how many there are"
-    try: n,what = len(view.wrong(by, actual, predicted)),_which_mistakes(view, actual, predicted)
-    except InputError as err: return _note(P(str(err)), warn=True),[],(1,1)
-    pages = max(1, -(-n//_per_page))
-    page = min(max(1, page or 1), pages)
+def _gallery(view, by, actual='', predicted=''):
+    "What the page shows of the mistakes: a note, and (strip, caption) of each"
+    try: n = len(view.wrong(by, actual, predicted))
+    except InputError as err: return _note(P(str(err)), warn=True),[]
+    classes = (f' of class {actual}' if actual else '')+(f' predicted as {predicted}' if predicted else '')
+    what = f'mistakes{classes} among {len(view.interp.losses):,} of the {len(view.items()):,} test images, spread evenly'
+    if not n: return _note(P(f'There are no {what}.')),[]
     shown = [(strip, f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %')
-             for o,strip in view.mistakes(by, _per_page, actual, predicted, page)]
-    first = (page-1)*_per_page+1
-    note = (f'{first} to {first+len(shown)-1} of the {n:,} {what}. Each is shown with the evidence for the predicted '
-            f'and for the actual class, {default_method} at {view.layer}: the two share a scale, so a paler map is '
-            'weaker evidence. Choose one to look into it.') if n else f'There are no {what}.'
-    return _note(P(note)),shown,(page,pages)
+             for o,strip in view.mistakes(by, 24, actual, predicted)]
+    note = (f'{len(shown)} of the {n:,} {what}. Each is shown with the evidence for the predicted and for the actual '
+            f'class, {default_method} at {view.layer}, on one scale: a paler map is weaker evidence. Choose one to look into it.')
+    return _note(P(note)),shown
 
 # %% ../nbs/42_app.ipynb #e5e7ff9a
 def _head(view):
@@ -100,8 +88,8 @@ def _choices(view): # label, options and value of each
         method=('Method', method_choices(), default_method), layer=('Stage', view.layers, view.layer))
 
 def _dropdowns(gr, choices, width):
-    def dropdown(k, label, options, v): return gr.Dropdown(options, value=v, label=label, elem_id=k, min_width=width)
-    return {k: dropdown(k, *o) for k,o in choices.items()}
+    return {k: gr.Dropdown(options, value=v, label=label, elem_id=k, min_width=width)
+            for k,(label,options,v) in choices.items()}
 
 def _thumbnails(gr, label, columns, elem_id):
     return gr.Gallery(label=label, columns=columns, height='auto', allow_preview=False, object_fit='contain',
@@ -134,19 +122,13 @@ def _picture_tab(gr, view):
 # %% ../nbs/42_app.ipynb #3f1c9e04
 def _mistakes_tab(gr, view):
     if view.learn is None: return dict(told=gr.HTML(elem_id='told', value=_gallery(view, 'loss')[0]))
-    w,classes = dict(page=gr.State(1)),[('all',''), *((c, c) for c in view.clf.vocab)]
+    classes = [('all',''), *((c, c) for c in view.clf.vocab)]
     with gr.Row():
         by = [o for o in orders.items() if o[1]!='listed']
-        w['by'] = gr.Radio(by, value='loss', label='Which first', elem_id='by', min_width=260)
+        w = dict(by=gr.Radio(by, value='loss', label='Which first', elem_id='by', min_width=260))
         both = dict(actual=('Actual class', classes, ''), predicted=('Predicted as', classes, ''))
         w.update(_dropdowns(gr, both, 160))
-    n = min(view.n_images, len(view.items()))
-    w['told'] = gr.HTML(elem_id='told', value=_note(P(f'The first look takes a pass over {n:,} test images.')))
-    w['mistakes'] = _thumbnails(gr, 'Misclassified', 3, 'mistakes')
-    with gr.Row():
-        for k in ('previous','next'):
-            w[k] = gr.Button(f'{k.capitalize()} page', interactive=False, elem_id=k, min_width=120)
-    return w
+    return {**w, 'told': gr.HTML(elem_id='told'), 'mistakes': _thumbnails(gr, 'Misclassified', 3, 'mistakes')}
 
 # %% ../nbs/42_app.ipynb #8ee3b7e8
 def _lay_out(gr, view, head): # the widgets of the page, by name
@@ -181,20 +163,17 @@ def _connect_samples(gr, view, app, w):
 
 # %% ../nbs/42_app.ipynb #1ae8c284
 def _connect_mistakes(gr, view, w):
-    asked,shown = [w.by, w.actual, w.predicted, w.page],[w.told, w.mistakes, w.page, w.previous, w.next]
-    def look_into(by, actual, predicted, page, evt: gr.SelectData):
-        found = view.wrong(by, actual, predicted)[(page-1)*_per_page:page*_per_page]
+    asked = [w.by, w.actual, w.predicted]
+    def look_into(by, actual, predicted, evt: gr.SelectData):
+        found = view.wrong(by, actual, predicted)
         o = found[check_number('mistake', evt.index, low=0, high=len(found)-1, whole=True)]
         about = _note(P('A test image: ', B(o.actual), ', predicted as ', B(o.predicted), '.'))
         img = Image.fromarray(view.interp.pictures([o.idx])[0])
         return img,about,'predicted','',gr.Tabs(selected='picture'),gr.Gallery(selected_index=None)
-    def turn(step, by, actual, predicted, page):
-        note,strips,(page,pages) = _gallery(view, by, actual, predicted, page+step if step else 1)
-        back,on = gr.Button(interactive=page>1),gr.Button(interactive=page<pages)
-        return note,gr.Gallery(strips, selected_index=None),page,back,on
-    gr.on([w.tab.select, *(o.input for o in asked[:3])], partial(turn, 0), asked, shown, **_in_turn)
-    w.previous.click(partial(turn, -1), asked, shown, **_in_turn)
-    w.next.click(partial(turn, 1), asked, shown, **_in_turn)
+    def find(by, actual, predicted):
+        note,strips = _gallery(view, by, actual, predicted)
+        return note,gr.Gallery(strips, selected_index=None)
+    gr.on([w.tab.select, *(o.input for o in asked)], find, asked, [w.told, w.mistakes], **_in_turn)
     w.mistakes.select(look_into, asked, [w.picture, w.about, w.target, w.versus, w.tabs, w.samples], **_in_turn)
 
 # %% ../nbs/42_app.ipynb #ce0a3e46
@@ -203,14 +182,13 @@ def make_app(
     source=None, # its images; by default from where the run had them
     device=None, # where to compute; by default the GPU if there is one
     n_images:int=1000, # how many test images to look for mistakes in, at most
-    k:int=5, # how many classes of a picture to list, at most
 ): # `gradio.Blocks`, for `serve_app`
     "A page that explains pictures by the network of a run; raises `InputError` for a folder without one"
     gr = _gradio()
     if 'GRADIO_TEMP_DIR' not in os.environ:
         os.environ['GRADIO_TEMP_DIR'] = tempfile.mkdtemp(prefix='cifar-app-')
         atexit.register(shutil.rmtree, os.environ['GRADIO_TEMP_DIR'], ignore_errors=True)
-    view = RunViewer(run_dir, source, device, n_images, k)
+    view = RunViewer(run_dir, source, device, n_images)
     title,head = _head(view)
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         w = _lay_out(gr, view, head)
@@ -234,9 +212,7 @@ class _NothingFromElsewhere:
 
 # %% ../nbs/42_app.ipynb #b5abd427
 def _check_address(host, port, root_path):
-    if not isinstance(host, str) or not host:
-        raise InputError(f'host is {host!r}: it must be an address of this machine')
-    if not isinstance(root_path, str) or root_path and not root_path.startswith(('/','http://','https://')):
+    if root_path and not root_path.startswith(('/','http://','https://')):
         raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
     try: socket.create_server((host, port or 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
     except (OSError, UnicodeError) as e:

@@ -6,18 +6,18 @@
 __all__ = ['ttas', 'AlternatingFlip', 'ProgressiveSize', 'EMA', 'LookaheadCallback', 'Penalty', 'ValidEvery', 'TTA', 'FiniteLoss']
 
 # %% ../nbs/22_callbacks.ipynb #a674dcc6
-import copy, ctypes, os, re, signal, threading
+import copy, os, signal, threading
 import torch.nn.functional as F
 from contextlib import contextmanager
 from functools import partial
 from fastai.callback.core import Callback
 from fastai.vision.all import (
     CancelFitException, CancelValidException, CutMix, EarlyStoppingCallback, get_model, GradientClip, L, Learner,
-    MixedPrecision, MixUp, num_distrib, patch, torch)
+    MixedPrecision, MixUp, num_distrib, torch)
 from .core import check_number, check_numbers, one_of, RunError
 
 # %% ../nbs/22_callbacks.ipynb #39af13e8
-def own_state(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
+def unshared(dl): return getattr(dl, 'dl', dl) # a process's share of a loader has the loader in it
 
 # %% ../nbs/22_callbacks.ipynb #bb91df39
 class AlternatingFlip(Callback):
@@ -26,8 +26,8 @@ class AlternatingFlip(Callback):
     def __init__(self,
         seed:int=0, # of the side that each image shows in the first epoch
     ): self.seed = check_number('seed', seed, low=0, whole=True)
-    def before_train(self): own_state(self.dls.train).alternate = self.seed,self.epoch
-    def after_fit(self): own_state(self.dls.train).alternate = None
+    def before_train(self): unshared(self.dls.train).alternate = self.seed,self.epoch
+    def after_fit(self): unshared(self.dls.train).alternate = None
 
 # %% ../nbs/22_callbacks.ipynb #569b3989
 class ProgressiveSize(Callback):
@@ -43,10 +43,10 @@ class ProgressiveSize(Callback):
         self.learn.xb = (x.contiguous(memory_format=torch.channels_last).as_subclass(type(self.x)),)
 
 # %% ../nbs/22_callbacks.ipynb #86d76272
-def _tensors(model, floats=True): # the weights and the norms' statistics; else the counts
-    return [v for v in model.state_dict().values() if v.is_floating_point()==floats]
+def _tensors(model): # the weights and the norms' statistics, without their counts
+    return [v for v in model.state_dict().values() if v.is_floating_point()]
 
-# %% ../nbs/22_callbacks.ipynb #aa44139a
+# %% ../nbs/22_callbacks.ipynb #b8730e6c
 class EMA(Callback):
     "Validate, and end, with an exponential moving average of the weights and the norms' statistics"
     order,name = -15,'ema' # before the mode is set
@@ -58,32 +58,21 @@ class EMA(Callback):
     def after_step(self):
         w = 1-min(self.decay, (1+self.n)/(10+self.n)) if self.n else 1. # the first step's weights as they are
         torch._foreach_lerp_(_tensors(self.avg), _tensors(self.learn.model), w)
-        counts = _tensors(self.avg, False)
-        if counts: torch._foreach_copy_(counts, _tensors(self.learn.model, False))
         self.n += 1
+
+    def before_validate(self):
+        if self.live is None: self.live,self.learn.model = self.learn.model,self.avg
+    def end_fit(self):
+        if self.live is not None: self.live,self.learn.model = None,self.live.eval()
+    def before_train(self): self.end_fit()
+    def after_fit(self):
+        self.end_fit()
+        if self.n: torch._foreach_copy_(_tensors(get_model(self.learn.model)), _tensors(self.avg))
 
     def state_dict(self): return dict(avg=self.avg.state_dict(), n=self.n)
     def load_state_dict(self, sd):
         self.n = sd['n']
         self.avg.load_state_dict(sd['avg'])
-
-# %% ../nbs/22_callbacks.ipynb #ebfbeb8c
-@patch
-def before_validate(self:EMA):
-    if self.live is None: self.live,self.learn.model = self.learn.model,self.avg
-
-@patch
-def end_fit(self:EMA):
-    if self.live is not None: self.live,self.learn.model = None,self.live.eval()
-
-@patch
-def before_train(self:EMA): self.end_fit()
-
-# %% ../nbs/22_callbacks.ipynb #1b3e2251
-@patch
-def after_fit(self:EMA):
-    self.end_fit()
-    if self.n: get_model(self.learn.model).load_state_dict(self.avg.state_dict())
 
 # %% ../nbs/22_callbacks.ipynb #6bfe8179
 class LookaheadCallback(Callback):
@@ -118,8 +107,8 @@ class Penalty(Callback):
     def after_loss(self):
         if not self.training: return
         ws = [p for p in self.learn.model.parameters() if p.ndim>1 and p.requires_grad]
-        if self.l1: self.learn.loss_grad = self.learn.loss_grad + self.l1*sum(w.abs().sum() for w in ws)
-        if self.l2: self.learn.loss_grad = self.learn.loss_grad + self.l2/2*sum(w.pow(2).sum() for w in ws)
+        l1,l2 = sum(w.abs().sum() for w in ws),sum(w.pow(2).sum() for w in ws)
+        self.learn.loss_grad = self.learn.loss_grad + self.l1*l1 + self.l2/2*l2
 
 # %% ../nbs/22_callbacks.ipynb #77fd63a5
 class ValidEvery(Callback):
@@ -128,10 +117,9 @@ class ValidEvery(Callback):
     def __init__(self,
         n:int=1, # epochs between validations
     ): self.n = check_number('valid_every', n, low=1, whole=True)
-    def before_fit(self): self.trained = False
-    def before_train(self): self.trained = True
     def before_validate(self):
-        if self.trained and (self.epoch+1)%self.n and self.epoch+1<self.n_epoch: raise CancelValidException
+        asked = self.learn.lock.locked() # by `validate` or `get_preds`
+        if not asked and (self.epoch+1)%self.n and self.epoch+1<self.n_epoch: raise CancelValidException
 
 # %% ../nbs/22_callbacks.ipynb #cff7b56a
 def _mirrored(xb): return xb.flip(-1)
@@ -165,39 +153,25 @@ class TTA(Callback):
 
 # %% ../nbs/22_callbacks.ipynb #8dedd466
 class FiniteLoss(Callback):
-    "Stop a fit whose loss is no longer a finite number, and say in which epoch and batch that began"
-    order = 58 # after `RunLog`, before what takes the epoch for a good one
-    def before_train(self): self.seen,self.done = [],len(self.history.lrs)
-
+    "Stop a fit whose loss or weights are no longer finite numbers, and say in which epoch and batch that began"
+    order,watches = 58,True # after `RunLog`, before what takes the epoch for a good one
+    def before_train(self): self.losses = []
     def after_loss(self):
-        if not self.training or hasattr(self.learn, 'lr_finder'): return
-        self.seen.append(self.loss.detach().mean())
-        if self.loss.device.type=='cpu': self._look(len(self.seen)-1)
+        if not self.training: return
+        self.losses.append(self.loss.detach().mean())
+        if self.loss.device.type=='cpu' and not self.losses[-1].isfinite(): self.after_train()
 
-    def after_train(self): self._look(0)
-
-    def _look(self, first):
-        finite = torch.stack(self.seen[first:]).isfinite().tolist() if self.seen else []
-        if all(finite): return
-        i = first+finite.index(False)
-        lrs = [*self.history.lrs[self.done:], self.opt.hypers[-1]['lr']] # that of the step in progress comes after it
-        self._stop(f'the loss became {float(self.seen[i])} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}, '
-                   f'at a rate of {lrs[i]:.3g}')
-
-# %% ../nbs/22_callbacks.ipynb #a658b431
-@patch
-def after_epoch(self:FiniteLoss): # the last step can spoil the weights
-    if not self.seen: return
-    finite = [v.isfinite().all() for v in _tensors(self.learn.model)]
-    if not all(torch.stack(finite).tolist()): self._stop(f'weights are no longer finite after epoch {self.epoch+1}')
-
-@patch
-def _stop(self:FiniteLoss, what):
-    raise RunError(f"{what}: try a lower learning rate, gradient clipping (grad_clip) or precision 'fp32'")
+    def after_train(self):
+        what,losses = '',torch.stack(self.losses)
+        finite = losses.isfinite().tolist()
+        if not all(finite):
+            i = finite.index(False)
+            what = f'the loss became {float(losses[i])} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}'
+        elif not torch.stack([v.isfinite().all() for v in _tensors(self.learn.model)]).all():
+            what = f'weights are no longer finite after epoch {self.epoch+1}' # the last step can spoil them
+        if what: raise RunError(f"{what}: try a lower learning rate, gradient clipping (grad_clip) or precision 'fp32'")
 
 # %% ../nbs/22_callbacks.ipynb #c850d5db
-_dead_worker = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is )?([^\n]+?)\.?\s*(?:\n|$)')
-
 @contextmanager
 def explain_errors(
     bs:int, # images in a batch
@@ -206,9 +180,8 @@ def explain_errors(
     "Say in a line what running out of memory or the death of a loader process means"
     try: yield
     except RuntimeError as e:
-        if dead := _dead_worker.search(str(e)):
-            raise RunError(f'loader process {dead[1]} died ({dead[2]}), most often out of memory: '
-                           'continue with fewer workers (0: none)') from e
+        if 'DataLoader worker' in str(e):
+            raise RunError('a loader process died, most often out of memory: continue with fewer workers (0: none)') from e
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e): raise
         remedy = f'try bs={bs//2}' if bs>1 else 'take a narrower network or smaller images'
         raise RunError(f'{device} has not enough memory for batches of {bs} images: {remedy}') from e
@@ -279,42 +252,13 @@ class PlainLayout(Callback):
     order = 21 # after whatever changes their size
     def before_batch(self): self.learn.xb = tuple(o.contiguous() if isinstance(o, torch.Tensor) else o for o in self.xb)
 
-# %% ../nbs/22_callbacks.ipynb #6a8a283a
-_trim_threshold,_mmap_threshold,_mmap_max = -1,-3,-4 # as <malloc.h> numbers them
-
-def keep_memory(
-    keep:bool=True, # keep what is freed, or give back what is free, and leave glibc to its default?
-) -> bool: # whether it could: not without glibc, or where a variable says how to allocate, such as `CIFAR_FASTAI_KEEP_MEMORY=0`
-    "Keep freed memory in this process for whatever asks next (see mallopt(3)), until it is turned off"
-    chosen = any(o.startswith(('MALLOC_','GLIBC_TUNABLES')) for o in os.environ) or os.getenv('CIFAR_FASTAI_KEEP_MEMORY')=='0'
-    lib = None if chosen or os.name!='posix' else ctypes.CDLL(None)
-    if not hasattr(lib, 'gnu_get_libc_version'): return False
-    lib.mallopt(_mmap_max, 0 if keep else 65536) # how many arrays may be asked for one by one
-    lib.mallopt(_trim_threshold, -1 if keep else 2**26) # bytes that may lie free at the end; -1: any number
-    if not keep:
-        lib.mallopt(_mmap_threshold, 2**25) # bytes; where glibc's own ends after large arrays
-        lib.malloc_trim(0)
-    return True
-
-# %% ../nbs/22_callbacks.ipynb #6671c2f9
-class KeepMemory(Callback):
-    "Keep what a step on a CPU frees for the next one, during a fit or a validation that fastai runs as a fit"
-    def before_fit(self): keep_memory()
-    def after_fit(self): keep_memory(False)
-
 # %% ../nbs/22_callbacks.ipynb #4414e471
-def make_mixup(alpha:float=0.4): return MixUp(check_number('alpha', alpha, above=0, high=100))
-def make_cutmix(alpha:float=1.): return CutMix(check_number('alpha', alpha, above=0, high=100))
-def make_grad_clip(max_norm:float=1.): return GradientClip(check_number('max_norm', max_norm, above=0))
-def make_early_stop(patience:int=1):
-    return EarlyStoppingCallback('valid_loss', patience=check_number('patience', patience, low=1, whole=True))
-
 named_cbs = dict( # name to what makes the callback, and its main argument
     alternate_flip = (AlternatingFlip, None),
-    mixup          = (make_mixup, 'alpha'),
-    cutmix         = (make_cutmix, 'alpha'),
+    mixup          = (MixUp, 'alpha'),
+    cutmix         = (CutMix, 'alpha'),
     penalty        = (Penalty, None),
-    grad_clip      = (make_grad_clip, 'max_norm'),
+    grad_clip      = (GradientClip, 'max_norm'),
     ema            = (EMA, 'decay'),
     lookahead      = (LookaheadCallback, 'k'),
-    early_stop     = (make_early_stop, 'patience'))
+    early_stop     = (EarlyStoppingCallback, 'patience'))

@@ -6,15 +6,14 @@
 __all__ = ['cam_methods', 'default_method', 'default_layer', 'find_layer', 'cam_maps', 'upsample_maps', 'overlay', 'show_map']
 
 # %% ../nbs/31_cam.ipynb #47b405bc
-import contextlib, io, textwrap
+import contextlib, io
 import numpy as np, matplotlib.pyplot as plt
 from matplotlib.cm import ScalarMappable
 from scipy.ndimage import gaussian_filter
 import pytorch_grad_cam as pgc
-from pytorch_grad_cam.ablation_layer import AblationLayer
 from .core import InputError, show_value, check_number, one_of
 from fastai.vision.all import F, nn, patch, torch
-from .models import layer_outputs, layer_path, layer_sizes, uncompiled, preserve_state
+from .models import layer_outputs, layer_path, uncompiled, preserve_state
 from .interpret import CifarInterpretation
 
 # %% ../nbs/31_cam.ipynb #204ed08d
@@ -29,16 +28,6 @@ slow_methods = ('ScoreCAM','AblationCAM') # as many passes as the layer has chan
 classless_methods = ('EigenCAM','RandomCAM') # the same map whatever class is asked about
 signed_methods = ('GradCAM','HiResCAM','XGradCAM','AblationCAM') # the others rectify, or have no sign
 
-# %% ../nbs/31_cam.ipynb #94caf575
-def _why_no_map(layer, outputs, known):
-    "Why `layer` has no map, in words"
-    if layer not in known: return f'unknown layer {layer!r}'
-    shapes = outputs[layer].shapes if layer in outputs else []
-    if len(shapes)!=1: return f'{layer!r} runs {len(shapes)} times in a forward pass, so it has no single map'
-    shape = 'x'.join(map(str, shapes[0][1:])) if shapes[0] else 'not one tensor'
-    no = 'and not for sure a map' if len(shapes[0] or ())==4 else 'which is no map'
-    return f'the output of {layer!r} is {shape}, {no}'
-
 # %% ../nbs/31_cam.ipynb #8d1c1535
 def pick_layer(
     model:nn.Module, # any network on images
@@ -49,19 +38,17 @@ def pick_layer(
     "A layer that has a map; raises `InputError` where it has none, or one too small to mean anything"
     outputs = layer_outputs(model, size)
     sizes = {k: tuple(o.shapes[0][a] for a in o.axes[1:]) for k,o in outputs.items() if o.axes}
-    listed = {k: f'{k} ({s[0]}x{s[1]})' for k,s in sizes.items()}
     outer = [k for k in sizes if '.' not in k] or list(sizes)
     good = [k for k in outer if min(sizes[k])>=5] or [k for k in sizes if min(sizes[k])>=5]
     path = layer_path(layer or default_layer, sizes)
     if layer is None and good and path not in good: path = good[-1]
+    shown = {k: f'{h}x{w}' for k,(h,w) in sizes.items()}
     if path not in sizes:
-        known = {k for k,_ in model.named_modules()}
-        why = _why_no_map(layer_path(path, known), outputs, known)
-        raise InputError(f"{why}: choose from {', '.join(listed[k] for k in outer)}, or a module within them")
+        why = f'{path!r} gives no single map' if path in outputs else f'unknown layer {layer!r}'
+        raise InputError(f"{why}: choose from {', '.join(f'{k} ({shown[k]})' for k in outer)}, or a module within them")
     if min(sizes[path])<5 and not allow_coarse:
-        use = f'use {good[-1]!r} {listed[good[-1]].split()[1]}' if good else 'this network has no larger one'
-        size = listed[path].split()[1][1:-1]
-        raise InputError(f'the map of {path!r} is {size}, under 5x5, too coarse to show a place: {use}, or set allow_coarse')
+        use = f'use {good[-1]!r} ({shown[good[-1]]})' if good else 'this network has no larger one'
+        raise InputError(f'the map of {path!r} is {shown[path]}, under 5x5, too coarse to show a place: {use}, or set allow_coarse')
     return path,outputs[path].axes
 
 # %% ../nbs/31_cam.ipynb #ac213f46
@@ -83,8 +70,8 @@ class _Target:
 # %% ../nbs/31_cam.ipynb #fa3dc853
 class _RawCAM:
     "Goes before a method of pytorch-grad-cam: maps neither rectified nor scaled, whichever axes of the output they are"
-    def __init__(self, model, layer, axes, **kwargs):
-        super().__init__(model, [layer], **kwargs)
+    def __init__(self, model, layer, axes):
+        super().__init__(model, [layer])
         self.activations_and_grads.release()
         self.axes = axes
 
@@ -118,34 +105,27 @@ class _RawEigenCAM(_RawCAM):
         flat = flat-flat.mean(1, keepdims=True)
         return (flat@np.linalg.svd(flat, full_matrices=False)[2][:,0,:,None]).reshape(len(x), *x.shape[2:])
 
-# %% ../nbs/31_cam.ipynb #2e139fa3
-class _Ablation(AblationLayer):
-    "pytorch-grad-cam's layer that leaves out channels, whichever axis of the output they are"
-    def __init__(self, axes):
-        super().__init__()
-        self.back = np.argsort((0,*axes)).tolist()
-    def __call__(self, x): return super().__call__(x).permute(*self.back)
-
 # %% ../nbs/31_cam.ipynb #23ec181a
 class _RawAblationCAM(_RawCAM):
-    def __init__(self, model, layer, axes): super().__init__(model, layer, axes, ablation_layer=_Ablation(axes))
-    def save_activation(self, m, i, o): self.activations = o.detach().permute(0, *self.axes).clone()
-    def get_cam_weights(self, *args):
-        scores = np.float32([float(o) for o in self.scores])
-        return super().get_cam_weights(*args)*scores[:,None]
+    def get_cam_weights(self, xb, layer, targets, acts, grads):
+        lost = []
+        for c in range(acts.shape[1]):
+            def without(m, i, o, c=c): return o.index_fill(self.axes[0], torch.tensor([c], device=o.device), 0)
+            with torch.no_grad(), layer.register_forward_hook(without): outs = self.model(xb)
+            lost.append([float(s-t(o)) for s,t,o in zip(self.scores, targets, outs)])
+        return np.float32(lost).T
 
 # %% ../nbs/31_cam.ipynb #9e9e3ab1
 @contextlib.contextmanager
-def _frozen(model, path):
+def _frozen(model):
     "`model` in eval mode, uncompiled and without gradients of its weights, and afterwards as it was"
-    ps,layer = list(model.parameters()),model.get_submodule(path)
-    had,kind = [p.requires_grad for p in ps],ps[0].device.type
+    ps = list(model.parameters())
+    had = [p.requires_grad for p in ps]
     with preserve_state(model):
         try:
             model.eval().requires_grad_(False)
-            with uncompiled(), torch.enable_grad(), torch.autocast(kind, enabled=False): yield
+            with uncompiled(), torch.enable_grad(), torch.autocast(ps[0].device.type, enabled=False): yield
         finally:
-            model.set_submodule(path, layer) # AblationCAM puts another in its place
             for p,h in zip(ps, had): p.requires_grad_(h)
 
 # %% ../nbs/31_cam.ipynb #1192ffe9
@@ -177,7 +157,7 @@ def cam_maps(
     model = getattr(model, '_orig_mod', model) # the network that `torch.compile` wraps
     path,axes = pick_layer(model, layer, xb.shape[-2:], allow_coarse)
     xb = xb.as_subclass(torch.Tensor).to(next(model.parameters()).device, torch.float32)
-    with _frozen(model, path): maps = _frozen_maps(model, path, axes, xb, targets, versus, method, bs, seed)
+    with _frozen(model): maps = _frozen_maps(model, path, axes, xb, targets, versus, method, bs, seed)
     return maps if signed or versus is not None else maps.clamp(min=0)
 
 # %% ../nbs/31_cam.ipynb #13e6353b
@@ -189,9 +169,8 @@ def _frozen_maps(model, path, axes, xb, targets, versus, method, bs, seed):
     asked,cam = [_Target(*o) for o in zip(targets, others)],_raw_cam(method, model, path, axes)
     np.random.seed(seed)
     cam.batch_size = bs
-    no_bar = contextlib.redirect_stderr(io.StringIO()) if method in slow_methods else contextlib.nullcontext()
-    with no_bar:
-        maps = [cam(xb[i:i+bs], asked[i:i+bs]) for i in range(0, len(xb), bs)]
+    no_bar = contextlib.redirect_stderr(io.StringIO()) if method=='ScoreCAM' else contextlib.nullcontext()
+    with no_bar: maps = [cam(xb[i:i+bs], asked[i:i+bs]) for i in range(0, len(xb), bs)]
     return torch.from_numpy(np.concatenate(maps).astype(np.float32))
 
 # %% ../nbs/31_cam.ipynb #d676fbc0
@@ -208,9 +187,7 @@ def upsample_maps(
 ) -> torch.Tensor: # N x H x W
     "Maps at the size of the images: each cell where its convolutions were centered, if borders are half their kernels"
     size = tuple(size) if isinstance(size, (tuple,list)) else (size,size)
-    if getattr(maps, 'ndim', 0)!=3:
-        raise InputError(f'maps is {show_value(maps)}: it must be a tensor, N x h x w, as cam_maps gives it')
-    smooth = check_number('smooth', max(size)/16 if smooth is None else smooth, low=0)
+    if smooth is None: smooth = max(size)/16
     at = [_places(s, n) for s,n in zip(size, maps.shape[1:])]
     grid = torch.stack(torch.meshgrid(*at, indexing='ij')[::-1], -1)[None].expand(len(maps), -1, -1, -1)
     big = F.grid_sample(maps[:,None].float(), grid, padding_mode='border', align_corners=False)[:,0]
@@ -247,11 +224,8 @@ def cam(self:CifarInterpretation,
     return upsample_maps(maps, xb.shape[-2:], smooth)
 
 # %% ../nbs/31_cam.ipynb #ff33662e
-def is_empty(
-    cam, # a map of `upsample_maps`
-    signed:bool=False, # count evidence against the class too?
-) -> bool:
-    "Does a map hold no evidence?"
+def is_empty(cam, signed=False) -> bool:
+    "Does a map hold no evidence? Evidence against the class counts in one that is signed"
     cam = np.asarray(cam, np.float32)
     return bool(np.abs(cam if signed else cam.clip(min=0)).max()<=1e-12)
 
@@ -269,8 +243,6 @@ def overlay(
     "A map laid over a picture of any size; the picture itself where the map is empty"
     check_number('alpha', alpha, low=0, high=1)
     img,cam = np.asarray(img),np.asarray(cam, np.float32)
-    if cam.ndim!=2 or not np.isfinite(cam).all():
-        raise InputError(f'cam is {show_value(cam)}: give one map, H x W, all finite')
     img = ((255*img.clip(0, 1)).round() if img.dtype.kind=='f' else img.clip(0, 255)).astype(np.uint8)
     if is_empty(cam, signed): return img
     if not signed: cam = cam.clip(min=0)
@@ -297,24 +269,12 @@ def show_map(
             bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
 
 # %% ../nbs/31_cam.ipynb #6f152e42
-_reading = {
-    False: 'Bright: evidence for the class of the row.',
-    True: 'Red: evidence for the first class, blue: for the second.'}
-_map_scales = dict(
-    item='The maps of a picture share one scale: a dark map is a weak one. The number under each is its strongest value.',
-    each='Each map has a scale of its own: compare places by color, and strengths by the number under each.')
+_map_scales = dict(item='The maps of a picture share a scale: a dark one is weak.', each='Each map has a scale of its own.')
 
-def _write_strength(ax, cam, signed=False):
-    "Write the strongest values of a map below it"
-    top,low = f'{max(float(cam.max()), 0):.2g}',f'{max(-float(cam.min()), 0):.2g}'
-    ax.text(0.5, -0.02, f'+{top}, -{low}' if signed else top, transform=ax.transAxes, ha='center', va='top', fontsize=7)
-
-# %% ../nbs/31_cam.ipynb #393a74ac
 def _color_bar(fig, axs, signed):
     "What the colors of the maps stand for"
     ticks = {0: 'second class', 0.5: '0', 1: 'first class'} if signed else {0: '0', 1: 'strongest'}
-    colors = ScalarMappable(cmap=_cmap(signed))
-    bar = fig.colorbar(colors, ax=axs, location='bottom', fraction=0.02, aspect=30, pad=0.01)
+    bar = fig.colorbar(ScalarMappable(cmap=_cmap(signed)), ax=axs, location='bottom', fraction=0.02, aspect=30, pad=0.01)
     bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
 
 # %% ../nbs/31_cam.ipynb #5e8f0a31
@@ -327,18 +287,15 @@ def _draw_column(axs, img, o, maps, signed, scale):
     tops = [float(m.abs().max() if s else m.clamp(min=0).max()) for m,s in zip(maps, signed)]
     for ax,m,s,top in zip(axs[1:], maps, signed, tops):
         show_map(ax, img, m, max(tops) if scale=='item' else top, s)
-        _write_strength(ax, m, s)
+        ax.text(0.5, -0.02, f'{top:.2g}', transform=ax.transAxes, ha='center', va='top', fontsize=7)
 
 # %% ../nbs/31_cam.ipynb #f256d549
-def _map_grid(n, n_rows, ncols, imsize, title, lines, n_bars):
-    "A figure with a column of axes for each of `n` pictures, and lines of text below"
-    ncols = min(ncols, n)
-    blocks,w = -(-n//ncols),max(ncols*(imsize+0.1)+0.4, 3.6)
-    lines = [part for o in lines for part in textwrap.wrap(o, int(15*w))]
-    h = blocks*(0.4+n_rows*(imsize+0.15))+0.5*n_bars+0.16*len(lines)+0.3
-    fig,axs = plt.subplots(blocks*n_rows, ncols, figsize=(w,h), squeeze=False, layout='constrained')
-    fig.suptitle(title, fontsize=9)
-    fig.supxlabel('\n'.join(lines), fontsize=8, x=0.01, ha='left')
+def _map_grid(n, n_rows, ncols, imsize, title):
+    "A figure with a column of axes for each of `n` pictures"
+    blocks,ncols = -(-n//min(ncols, n)),min(ncols, n)
+    size = max(ncols*(imsize+0.1)+0.4, 3.6),blocks*(0.4+n_rows*(imsize+0.15))+1
+    fig,axs = plt.subplots(blocks*n_rows, ncols, figsize=size, squeeze=False, layout='constrained')
+    fig.suptitle(title, fontsize=8)
     columns = axs.reshape(blocks, n_rows, ncols).swapaxes(1,2).reshape(-1, n_rows)
     for ax in columns[n:].flat: ax.remove()
     return fig,columns[:n]
@@ -355,44 +312,17 @@ def plot_cam(self:CifarInterpretation,
     scale:str='item', # 'item': the maps of a picture share a scale; 'each': every map has its own
     **kwargs # passed on to `cam`: `smooth`, `allow_coarse`
 ):
-    "Each item above its maps, the strongest value under each, with a color bar and how to read it"
+    "Each item above its maps, the strongest value under each, with a color bar"
     rows = self.scored(items)
     targets = [targets] if isinstance(targets, str) else list(targets)
-    if not targets: raise InputError('targets is empty: name at least one')
-    check_number('ncols', ncols, low=1, whole=True)
     one_of('scale', scale, _map_scales)
     layer = pick_layer(self.learn.model, layer, self[rows.idxs[0]][0].shape[-2:], kwargs.get('allow_coarse', False))[0]
     signed = [isinstance(t, tuple) for t in targets]
     maps = [self.cam(rows, *(t if s else (t,)), method=method, layer=layer, **kwargs) for t,s in zip(targets, signed)]
-    lines = [_reading[s] for s in sorted(set(signed))]+[_map_scales[scale]]
-    fig,columns = _map_grid(len(rows), 1+len(targets), ncols, imsize, f'{method} at {layer}', lines, len(lines)-1)
+    fig,columns = _map_grid(len(rows), 1+len(targets), ncols, imsize, f'{method} at {layer}\n{_map_scales[scale]}')
     for s in sorted(set(signed)): _color_bar(fig, columns, s)
     for col,*o in zip(columns, self.pictures(rows.idxs), rows, zip(*maps)): _draw_column(col, *o, signed, scale)
     for ax,t in zip(columns[::ncols,1:].flat, targets*len(columns)):
         name = ' over '.join(t) if isinstance(t, tuple) else t
         ax.text(-0.05, 0.5, name, transform=ax.transAxes, rotation=90, ha='right', va='center', fontsize=8)
-    return fig
-
-# %% ../nbs/31_cam.ipynb #da9792f2
-@patch
-def plot_stages(self:CifarInterpretation,
-    item:int, # index into the scored set
-    target:str='predicted', # 'predicted', 'actual' or the name of a class
-    method:str=default_method, # name in `cam_methods`
-    imsize:float=1.5, # width of a picture, inches
-):
-    "One item, and its map at each stage, each with its size and on its own scale"
-    o = self.scored([item])[0]
-    img,sizes = self.pictures([item])[0],layer_sizes(self.learn.model, self[item][0].shape[-2:])
-    sizes = {k: s for k,s in sizes.items() if '.' not in k} or sizes
-    n = 1+len(sizes)
-    fig,axs = plt.subplots(1, n, figsize=(n*imsize, imsize+0.65), layout='constrained')
-    axs[0].imshow(img, interpolation='nearest')
-    axs[0].axis('off')
-    axs[0].set_title(f'{o.actual} as {o.predicted}', fontsize=8, parse_math=False)
-    for ax,(nm,(_,h,w)) in zip(axs[1:], sizes.items()):
-        cam = self.cam([item], target, method=method, layer=nm, allow_coarse=True)[0]
-        show_map(ax, img, cam)
-        ax.set_title(f'{nm} ({h}x{w})'+(' too coarse' if min(h, w)<5 else ''), fontsize=8)
-        _write_strength(ax, cam)
     return fig

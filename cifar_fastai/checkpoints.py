@@ -13,8 +13,8 @@ from pathlib import Path
 from fastai.callback.core import Callback
 from fastai.vision.all import (
     CancelEpochException, get_model, GradientAccumulation, L, Learner, ShowGraphCallback, torch, TrackerCallback)
-from .callbacks import own_state
-from .core import check_number, InputError, write_atomic, writing_to
+from .callbacks import unshared
+from .core import InputError, write_atomic, writing_to
 
 # %% ../nbs/25_checkpoints.ipynb #2e548d81
 _kept = {TrackerCallback: ('best','wait'), GradientAccumulation: ('count',), ShowGraphCallback: ('nb_batches',)}
@@ -29,9 +29,6 @@ def _cb_states(learn):
 def _trained(learn):
     "The network that is trained, also while `EMA` shows its average"
     return get_model(getattr(getattr(learn, 'ema', None), 'live', None) or learn.model)
-
-def _fingerprint(dls): return getattr(getattr(dls, 'source', None), 'fingerprint', None)
-def _opt_name(learn): return type(getattr(learn.opt, 'opt', learn.opt)).__name__
 
 def _plain(o):
     "`o` with Python's numbers for NumPy's and plain tensors for fastai's, which a load that runs no code refuses"
@@ -55,31 +52,30 @@ def _random_states(device):
     return dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest], torch=torch.get_rng_state(), cuda=cuda)
 
 def _state(learn):
-    "All that the rest of a fit depends on"
-    recorder,scaler = getattr(learn, 'recorder', None),getattr(learn, 'scaler', None)
-    model = _trained(learn)
+    "All that the rest of a fit depends on, and what must be the same then"
+    model,scaler = _trained(learn),getattr(learn, 'scaler', None)
     return _plain(dict(
-        epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter, data=_fingerprint(learn.dls),
+        epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter,
+        data=getattr(getattr(learn.dls, 'source', None), 'fingerprint', None), opt=learn.opt.state_dict(),
+        opt_name=type(getattr(learn.opt, 'opt', learn.opt)).__name__, scaler=scaler.state_dict() if scaler else None,
         model=model.state_dict(), grads={k: p.grad for k,p in model.named_parameters() if p.grad is not None}, # not used yet
-        opt=learn.opt.state_dict(), opt_name=_opt_name(learn), scaler=scaler.state_dict() if scaler else None,
-        recorder=_recorded(recorder) if recorder is not None else None,
-        cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
+        recorder=_recorded(learn.recorder), cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
         history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')},
-        loaders=[own_state(dl).rng.getstate() for dl in learn.dls.loaders], rngs=_random_states(learn.dls.device)))
+        loaders=[unshared(dl).rng.getstate() for dl in learn.dls.loaders], rngs=_random_states(learn.dls.device)))
 
 # %% ../nbs/25_checkpoints.ipynb #c4ec9017
 class Checkpoint(Callback):
     "Write all that resuming depends on to `path`, after each epoch"
     order,watches = 70,True # after all that learns from an epoch, such as fastai's trackers
     def __init__(self,
-        path, # file, in a folder that exists
-        every:int=1, # epochs between checkpoints
-    ): self.path,self.every = Path(path),check_number('checkpoint_every', every, low=1, whole=True)
+        path, # file; its folder is made if it is missing
+    ): self.path = Path(path)
     def after_epoch(self):
-        if (self.epoch+1)%self.every: return
         f = io.BytesIO()
         torch.save(_state(self.learn), f)
-        with writing_to(self.path.parent): write_atomic(self.path, f.getvalue())
+        with writing_to(self.path.parent):
+            self.path.parent.mkdir(exist_ok=True)
+            write_atomic(self.path, f.getvalue())
 
 # %% ../nbs/25_checkpoints.ipynb #658090a3
 def _restore_random(rngs, device):
@@ -90,7 +86,7 @@ def _restore_random(rngs, device):
 
 def _restore(learn, s):
     "Put the state `s` back"
-    model,r,was = get_model(learn.model),getattr(learn, 'recorder', None),s['recorder']
+    model,r,was = get_model(learn.model),learn.recorder,s['recorder']
     model.load_state_dict(s['model'])
     learn.opt.load_state_dict(s['opt'])
     for k,p in model.named_parameters(): p.grad = s['grads'].get(k)
@@ -98,25 +94,23 @@ def _restore(learn, s):
     for cb,_,put in _cb_states(learn): put(s['cbs'][cb.name])
     vars(learn.history).update(s['history'], fresh=False)
     learn.train_iter = s['train_iter']
-    if r is not None and was:
-        r.lrs,r.iters,r.values = was['lrs'],was['iters'],[L(o) for o in was['values']]
-        r.losses = [] if was['losses'] is None else list(was['losses'].cpu().unbind())
-        r.smooth_loss.count,r.smooth_loss.val = was['smooth']
-    for dl,o in zip(learn.dls.loaders, s['loaders']): own_state(dl).rng.setstate(o)
+    r.lrs,r.iters,r.values = was['lrs'],was['iters'],[L(o) for o in was['values']]
+    r.losses = [] if was['losses'] is None else list(was['losses'].cpu().unbind())
+    r.smooth_loss.count,r.smooth_loss.val = was['smooth']
+    for dl,o in zip(learn.dls.loaders, s['loaders']): unshared(dl).rng.setstate(o)
     _restore_random(s['rngs'], learn.dls.device)
 
 # %% ../nbs/25_checkpoints.ipynb #658090df
-def _traits(model, opt_state, opt_name, cbs, n_epoch, data):
-    "What must be the same where a fit is resumed, by name"
-    groups = ', '.join(str(len(g['params'])) for g in opt_state.get('param_groups', ()))
-    return dict(epochs=n_epoch, **{k: 'x'.join(map(str, v.shape)) for k,v in model.items()}, optimizer=opt_name,
-                callbacks=', '.join(sorted(cbs)), data=data) | {'parameters by group': groups}
+def _traits(s):
+    "What must be the same where a fit is resumed, by name, of the state `s`"
+    shapes = {k: 'x'.join(map(str, v.shape)) for k,v in s['model'].items()}
+    groups = ', '.join(str(len(g['params'])) for g in s['opt'].get('param_groups', ()))
+    return {'epochs': s['n_epoch'], **shapes, 'optimizer': s['opt_name'], 'callbacks': ', '.join(sorted(s['cbs'])),
+            'data': s['data'], 'parameters by group': groups}
 
 def _check_same(learn, s):
     "Raise `InputError` where `learn` is of another run than the checkpoint `s`"
-    was = _traits(s['model'], s['opt'], s['opt_name'], s['cbs'], s['n_epoch'], s['data'])
-    now = _traits(get_model(learn.model).state_dict(), learn.opt.state_dict(), _opt_name(learn),
-                  [cb.name for cb,*_ in _cb_states(learn)], learn.n_epoch, _fingerprint(learn.dls))
+    was,now = _traits(s),_traits(_state(learn))
     for k in {**was, **now}:
         if was.get(k)!=now.get(k):
             raise InputError(f"the checkpoint is of another run, whose {k} is {was.get(k) or 'none'}, and here "
@@ -125,13 +119,12 @@ def _check_same(learn, s):
 # %% ../nbs/25_checkpoints.ipynb #658090a4
 def _load_checkpoint(path, device):
     at = 'cpu' if torch.device(device).type=='cpu' else device # in several processes it is 'cpu:0', where torch loads nothing
-    try: s = torch.load(path, map_location=at, weights_only=True)
-    except FileNotFoundError as e: raise InputError(f'{path} is missing: no epoch was finished, so start again') from e
+    try:
+        s = torch.load(path, map_location=at, weights_only=True)
+        if not {'n_epoch','opt_name','recorder','rngs','grads'}<={*s}: raise ValueError('of another version, or none')
     except Exception as e:
         why = (str(e) or type(e).__name__).splitlines()[0]
         raise InputError(f'{path} cannot be read as a checkpoint ({why}): remove it and start again') from e
-    if not isinstance(s, dict) or not {'n_epoch','opt_name','recorder','rngs','grads'}<={*s}:
-        raise InputError(f'{path} is not a checkpoint of this version of the package: remove it and start again')
     return s
 
 @contextmanager

@@ -10,7 +10,7 @@ import os, signal, sys, time
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from .core import (
     count_epochs, figure_kind, InputError, read_json, save_figure, stage, torch_threads, write_atomic)
 from .options import check_out, command, option, read_params, records_command, take
@@ -57,13 +57,11 @@ def pick(options, names):
     "Those of the options that have these names"
     return {k: options[k] for k in names if k in options}
 
-# %% ../nbs/61_cli.ipynb #a0ed855f
 def recipe_changes(options):
     "The fields of a recipe among the options"
     res = {k: dict(v) if k.endswith('_kw') else v for k,v in pick(options, read_params('recipes.Recipe')).items()}
     return {**res, 'cbs': named_callbacks(res['cbs'])} if 'cbs' in res else res
 
-# %% ../nbs/61_cli.ipynb #57a73782
 def named_callbacks(pairs):
     "Callbacks by name with their arguments; a bare value is that of the main one"
     main = {k: o[1] for k,o in lib.callbacks.named_cbs.items()}
@@ -74,7 +72,6 @@ def recipe_of(options):
     "The `Recipe` that the options name and change"
     return lib.recipes.get_recipe(options.get('recipe'), **recipe_changes(options))
 
-# %% ../nbs/61_cli.ipynb #bed4e04a
 def source_of(options):
     "The `Source` that the options name; nothing is downloaded for a device that is not there"
     lib.data.pick_device(options.get('device'))
@@ -84,13 +81,9 @@ def source_of(options):
 # %% ../nbs/61_cli.ipynb #2e314025
 def recipe_list():
     "The recipes by name, for a terminal: two lines or more each, at most 100 columns wide"
-    line = '{:8}{:>6}{:>7}  {:24}{:11}{}'
-    res = [line.format('recipe', 'epochs', 'batch', 'optimizer, peak rate', 'schedule', 'policy')]
-    for r in lib.recipes.recipes.values():
-        rate = 'LR finder' if r.lr=='find' else f'{r.lr:g}'
-        res += ['', line.format(r.name, r.epochs, r.bs, f'{r.opt}, {rate}', r.sched, r.policy)]
-        res += wrap(r.note, 100, initial_indent='  ', subsequent_indent='  ')
-    return '\n'.join(res)
+    return '\n\n'.join(['recipe  epochs  batch  optimizer, peak rate, schedule, policy', *(
+        f'{r.name:8}{r.epochs:6}{r.bs:7}  {r.opt}, {r.lr}, {r.sched}, {r.policy}\n'
+        + fill(r.note, 100, initial_indent='  ', subsequent_indent='  ') for r in lib.recipes.recipes.values())])
 
 # %% ../nbs/61_cli.ipynb #ecd825de
 def print_end(
@@ -98,8 +91,7 @@ def print_end(
 ) -> bool: # is it complete?
     "Say how a run ended"
     m,f = run.metrics,run.metrics['final']
-    kept = f", with the weights of epoch {f['epoch']}" if f.get('epoch', m['epochs_done'])!=m['epochs_done'] else ''
-    after = f"after {count_epochs(m['epochs_done'])} in {m['seconds']:.0f} s{kept}"
+    after = f"after {count_epochs(m['epochs_done'])} in {m['seconds']:.0f} s"
     if f.get('valid_n'):
         print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) {after}")
     for k,v in m.get('tta', {}).items():
@@ -111,14 +103,14 @@ def print_end(
     print(f'cifar-train: stopped after {of}; continue with --resume {run.path}', file=sys.stderr)
 
 # %% ../nbs/61_cli.ipynb #acbc0491
-_train_options = 'run_dir','device','workers','tensorboard','checkpoint_every','loader','compile','deterministic'
+_train_options = 'run_dir','device','workers','tensorboard','loader','compile','deterministic'
 
 def start_training(**options):
     "Train into a new run folder; its path"
     recipe,name = recipe_of(options),options.get('recipe')
     was = lib.runs.Run(name) if name and (Path(name)/'config.json').exists() else None
     config = was.config if was else {}
-    kwargs = {**pick(config, _train_options[5:]), **pick(config, ['device']), **pick(options, _train_options)}
+    kwargs = {**pick(config, _train_options[4:]), **pick(config, ['device']), **pick(options, _train_options)}
     lib.train.start_processes(kwargs.get('device'))
     with lib.train.rank0_first(): src = was.source() if was and 'source' not in options else source_of(options)
     with torch_threads(config['threads']) if was else nullcontext(): return lib.train.train(recipe, src, **kwargs)
@@ -126,8 +118,7 @@ def start_training(**options):
 # %% ../nbs/61_cli.ipynb #b3efd8a0
 def resume_training(run, source=None, **options):
     "Train the rest of a run that was cut off; its path"
-    allowed = 'device','workers','tensorboard','checkpoint_every'
-    if more:=', '.join('--'+k.replace('_','-') for k in options if k not in allowed):
+    if more:=', '.join('--'+k.replace('_','-') for k in options if k not in ('device','workers','tensorboard')):
         raise InputError(f'--resume goes by the recipe of the run, in its folder: leave out {more}')
     return lib.train.resume(run, source, **options)
 
@@ -135,7 +126,7 @@ def resume_training(run, source=None, **options):
 @command('cifar-train', recipe_options(), take('train.train', 'deterministic', 'training'),
     take('train.recipe_learner', 'compile', 'training', compile=_compile),
     option('--resume', metavar='RUN', help='resume the run in this folder, by its own recipe', group='training'),
-    take('train.train', 'run_dir checkpoint_every tensorboard', 'output'),
+    take('train.train', 'run_dir tensorboard', 'output'),
     option('--no-report', action='store_true', group='output', help='do not write report.html and its figures at the end'),
     option('--list', action='store_true', help='print the recipes and exit', group='output'),
     examples=('cifar-train --recipe fast20', 'cifar-train --resume runs/NAME',
@@ -175,7 +166,9 @@ def cifar_lr_find(out, **options):
     print(f'curve: {out}')
 
 # %% ../nbs/61_cli.ipynb #e195fcba
-@command('cifar-report', take('report.make_report', 'run_dir source out n methods layers figures dpi device'))
+@command('cifar-report',
+    option('run_dir', nargs='+', metavar='RUN', help='folder of a run, finished or not; several are set side by side'),
+    take('report.make_report', 'source out n methods layers figures device'))
 def cifar_report(**options):
     "Write the report of a run: one HTML page that needs no network, and its figures as files"
     write_report(**options)
@@ -190,17 +183,16 @@ def picture_options(p):
     option('--run', metavar='RUN', help='a finished run folder (default: the newest under runs/)')(p)
 
 # %% ../nbs/61_cli.ipynb #49fa4306
-def newest_run(how=''):
-    "The folder of the newest finished run; `how` another one is named"
+def newest_run():
+    "The folder of the newest finished run"
     runs = sorted(Path('runs').glob('*/model.json'), key=lambda o: o.stat().st_mtime)
     if not runs:
-        raise InputError(f'there is no finished run under runs/: train one with cifar-train, or name its folder{how}')
+        raise InputError('there is no finished run under runs/: train one with cifar-train, or name its folder')
     return runs[-1].parent
 
-# %% ../nbs/61_cli.ipynb #f22dc443
 def load_classifier(run=None, **options):
     "The network that a command on pictures asks; says which run it is of"
-    run = run or newest_run(' with --run')
+    run = run or newest_run()
     return lib.predict.ImageClassifier.from_run(run, **pick(options, ['device'])),f'run: {run}\n'
 
 # %% ../nbs/61_cli.ipynb #8a1fddfb
@@ -231,7 +223,7 @@ def cifar_predict(paths, csv=None, **options):
         versus='a class to subtract: red is evidence for the target, blue for this one'),
     take('predict.explain_files', 'out alpha'))
 def cifar_explain(paths, **options):
-    "Lay over pictures of any size the evidence for a class, as PNG files; for several also a table and a contact sheet"
+    "Lay over pictures of any size the evidence for a class, as PNG files; for several also a table"
     clf,head = load_classifier(**options)
     kwargs = {k: v for k,v in options.items() if k not in ('run','device')}
     print_predictions(head, *clf.explain_files(paths, **kwargs), len(clf.vocab))

@@ -6,13 +6,12 @@
 __all__ = ['InputError', 'RunError', 'save_figure', 'read_json']
 
 # %% ../nbs/00_core.ipynb #c04e0004
-import io, json, math, os, re, secrets, sys, threading, time
+import io, json, math, os, re, secrets, sys, threading
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
-from fastcore.basics import num_cpus
 from fastcore.imports import IN_NOTEBOOK
 
 # %% ../nbs/00_core.ipynb #6ae2a84b
@@ -25,24 +24,21 @@ def _one_line(s, most=2000):
 # %% ../nbs/00_core.ipynb #0e6b47d2
 class InputError(ValueError):
     "Something the caller gave cannot be used; the message says which value, and what to do"
-    def __str__(self): return _one_line(super().__str__())
-
-# %% ../nbs/00_core.ipynb #d90068e2
-def show_value(x, most=80):
-    "A value as messages quote it: in one line, and shortened"
-    try: s = _one_line(repr(x), 10*most)
-    except Exception: s = f'of type {type(x).__name__}' # such as a number of more digits than Python prints
-    return s if len(s)<=most else s[:most-3]+'...'
-
-# %% ../nbs/00_core.ipynb #c04e0011
-class RunError(InputError):
-    "A run cannot continue; the message says why, and what to do"
     def __init__(self,
         msg:str, # one line
     ):
         super().__init__(msg)
         self.said = msg
-    def __str__(self): return self.said # fastai writes its own words into what a callback raises
+    def __str__(self): return _one_line(self.said) # fastai writes its own words into what a callback raises
+
+# %% ../nbs/00_core.ipynb #d90068e2
+def show_value(x, most=80):
+    "A value as messages quote it: in one line, and shortened"
+    s = _one_line(repr(x), 10*most)
+    return s if len(s)<=most else s[:most-3]+'...'
+
+# %% ../nbs/00_core.ipynb #c04e0011
+class RunError(InputError): "A run cannot continue; the message says why, and what to do"
 
 # %% ../nbs/00_core.ipynb #6d28e95a
 def one_of(
@@ -69,8 +65,7 @@ def check_number(
     whole:bool=False, # only whole numbers?
 ):
     "Return `x` if it is a finite number in its range, else raise an `InputError` that gives the range"
-    ok = isinstance(x, Integral if whole else Real) and not isinstance(x, bool)
-    ok = ok and (isinstance(x, Integral) or math.isfinite(x))
+    ok = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and abs(x)<math.inf
     ok = ok and (low is None or x>=low) and (high is None or x<=high)
     ok = ok and (above is None or x>above) and (below is None or x<below)
     if ok: return x
@@ -161,10 +156,6 @@ def count_items(n, what): return f'{n:,} {what}' + ('' if n==1 else 's')
 def count_epochs(n): return count_items(n, 'epoch')
 def count_of(n, total): return f'{n:,} of {total:,}'
 
-def md_names(names, most=20):
-    "The first of many names as Markdown text, and how many more there are"
-    return md_text(', '.join(names[:most]))+(f' and {len(names)-most:,} more' if len(names)>most else '')
-
 # %% ../nbs/00_core.ipynb #5932bf8f
 def data_home() -> Path: # it need not exist
     "fastai's data folder, as `fastai_path('data')` gives it"
@@ -220,14 +211,11 @@ def figure_bytes(
     fig.savefig(f, format=kind, dpi=dpi, bbox_inches=box, facecolor='white')
     return f.getvalue()
 
-# %% ../nbs/00_core.ipynb #e4bc23b2
 def figure_kind(
     path, # file to write
 ) -> str: # name in `figure_formats`
     "The format that a file's ending names; raises `InputError` where it names none"
-    kind = Path(path).suffix[1:].lower()
-    if kind in figure_formats: return kind
-    raise InputError(f'{Path(path).name!r} names no format of figures: give it the ending .png, .jpg, .svg or .pdf')
+    return one_of('ending of a figure', Path(path).suffix[1:].lower(), figure_formats)
 
 # %% ../nbs/00_core.ipynb #f10a7a03
 def save_figure(
@@ -260,8 +248,7 @@ def read_json(
         if path.stat().st_size>_most_json: raise ValueError(f'it has {path.stat().st_size:,} bytes')
         return json.loads(path.read_text(encoding='utf8'))
     except OSError as e: raise InputError(f'{path} cannot be read ({e.strerror}): {remedy}') from e
-    except RecursionError as e: raise InputError(f'{path} is nested too deeply for a JSON file of this package: {remedy}') from e
-    except ValueError as e: raise InputError(f'{path} is not JSON ({e}): {remedy}') from e
+    except (ValueError, RecursionError) as e: raise InputError(f'{path} is not JSON ({e}): {remedy}') from e
 
 # %% ../nbs/00_core.ipynb #5f2d1b10
 def has_bar() -> bool:
@@ -283,10 +270,9 @@ _patience = 3. # seconds
 @contextmanager
 def stage(
     label:str, # what is done within, such as 'reading the images'
-    after:float=None, # seconds; by default 3
 ):
-    "Say what is being done if it takes longer than `after` seconds"
-    timer = threading.Timer(_patience if after is None else after, say, [f'{label} ...'])
+    "Say what is being done if it takes longer than 3 seconds"
+    timer = threading.Timer(_patience, say, [f'{label} ...'])
     timer.daemon = True
     timer.start()
     try: yield
@@ -300,29 +286,16 @@ def _with_bar(items, label, total):
     try: yield from bar
     finally: bar.on_iter_end() # gone, whether the loop came to its end or not
 
-# %% ../nbs/00_core.ipynb #2d595687
-def _with_lines(items, label, total, every):
-    start = said = time.monotonic()
-    with stage(label):
-        for i,o in enumerate(items, 1):
-            yield o
-            now = time.monotonic()
-            if now-said<every or i==total: continue
-            said = now
-            say(f'{label}: {i:,} of {total:,}, {duration((now-start)*(total-i)/i)} left')
-
-# %% ../nbs/00_core.ipynb #c856257f
 def progress(
     items, # what to go through
     label:str, # what is done with them, such as 'drawing maps'
     total:int=None, # how many there are; by default `len(items)`
-    every:float=60., # seconds between lines where no bar can be drawn
 ): # yields the items
     "Go through `items`, and show how far that is"
     total = len(items) if total is None else total
-    if total==0: return
-    if has_bar(): yield from _with_bar(items, label, total)
-    else: yield from _with_lines(items, label, total, every)
+    if total and has_bar(): yield from _with_bar(items, label, total)
+    else:
+        with stage(label): yield from items
 
 # %% ../nbs/00_core.ipynb #11c564db
 @contextmanager
@@ -339,9 +312,6 @@ def torch_threads(
 # %% ../nbs/00_core.ipynb #b63119ef
 def share_cores(
     cells=None, # what nbdev is about to run; not looked at
-    at_once:int=8, # processes side by side, as many as cores at most; `nbdev_test` starts 8
-) -> int: # threads for each, unless `OMP_NUM_THREADS` was set already
-    "Leave each of the processes that this one starts its share of the cores"
-    n = num_cpus()//min(num_cpus(), at_once)
-    os.environ.setdefault('OMP_NUM_THREADS', str(n))
-    return n
+):
+    "Let each process that this one starts compute with one thread, unless `OMP_NUM_THREADS` is set already"
+    os.environ.setdefault('OMP_NUM_THREADS', '1')

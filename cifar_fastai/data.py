@@ -10,8 +10,8 @@ import gc
 from functools import lru_cache
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Image, IntToFloatTensor, L, Normalize, Path,
     PILImage, TensorCategory, TensorImage, TfmdDL, Transform, TransformBlock, default_device, defaults, noop, np, patch,
-    random, rank_distrib, torch)
-from .core import InputError, check_number, check_numbers, one_of
+    random, rank_distrib, to_detach, torch)
+from .core import InputError, check_number, one_of
 from .sources import Source, load_source
 from .images import fit_image, open_image
 from .augment import BatchAugment, AlbumentationsTransform, cifar10_mean, cifar10_std
@@ -61,8 +61,8 @@ def _draw_by_class(source, idxs, sizes, seed, what, spare=0):
     rng,parts = np.random.RandomState(seed),[]
     for c,n in enumerate(sizes):
         mine = idxs[source.y[idxs]==c]
-        msg = f'{what}: that takes {n} of the {len(mine)} images of {source.vocab[c]!r}; leave some on either side'
-        if not 0<n<=len(mine)-spare: raise InputError(msg)
+        if not 0<n<=len(mine)-spare: raise InputError(
+            f'{what}: that takes {n} of the {len(mine)} images of {source.vocab[c]!r}; leave some on either side')
         parts.append(rng.permutation(mine)[:n])
     return np.sort(np.concatenate(parts))
 
@@ -87,8 +87,7 @@ def split_idxs(
     n_valid:int=None, # keep only this many validation images, of each class in proportion; None: all
 ) -> tuple: # two arrays of indices, training and validation
     "Split the items into training and validation, stratified by class"
-    test = np.asarray(source.is_valid)
-    trn,val = np.flatnonzero(~test),np.flatnonzero(test)
+    trn,val = source.train_idxs,source.valid_idxs
     if valid!='test':
         check_number('valid', valid, above=0, below=1)
         sizes = [round(k*valid) for k in _class_sizes(source, trn)]
@@ -112,20 +111,21 @@ def source_stats(
     source:Source, # images in memory
 ) -> tuple: # mean and standard deviation of each channel, scale 0-1
     "Give CIFAR-10's statistics if `source` is CIFAR-10, else measure those of its training images"
-    return (cifar10_mean, cifar10_std) if source.is_cifar10 else measure_stats(source.x[~np.asarray(source.is_valid)])
+    return (cifar10_mean, cifar10_std) if source.is_cifar10 else measure_stats(source.x[~source.is_valid])
 
 # %% ../nbs/14_data.ipynb #12a0a30c
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
     alternate = None # (seed, epoch): mirror each item every other epoch
     on_device = None # images, indices, labels and policy there, see `put_on_device`
-    at_once = None # images that are made at once there; None: what suits the device
     def randomize(self):
         super().randomize()
         self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
 
     def create_batches(self, samps):
         return self._device_batches(samps) if self.on_device else self._cpu_batches(samps)
+
+    def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, False) # processes do not wait for each other
 
     def do_item(self, s):
         res = super().do_item(s)
@@ -184,9 +184,9 @@ def _is_plain(self:CifarDL):
 def _in_memory(self:CifarDL):
     # images, indices, labels and policy where items are images of one source and see nothing else; else None
     ds = self.dataset
-    if not self._is_plain() or len({id(getattr(o, 'source', None)) for o in ds.items})!=1: return
-    src,o2i = getattr(ds.items[0], 'source', None),ds.tls[1].tfms.fs[1].vocab.o2i
-    if src is None: return
+    sources = {getattr(o, 'source', None) for o in ds.items}
+    if not self._is_plain() or len(sources)!=1 or None in sources: return
+    src,o2i = sources.pop(),ds.tls[1].tfms.fs[1].vocab.o2i
     idxs = np.array([o.idx for o in ds.items])
     ys = np.array([o2i[v] for v in src.vocab])[src.y[idxs]]
     augs = [t.aug for t in self.after_item.fs if isinstance(t, AlbumentationsTransform) and ds.split_idx==0]
@@ -217,24 +217,20 @@ def _device_batches(self:CifarDL, samps, tfms=noop):
     samps = np.asarray(samps if hasattr(samps, '__len__') else list(samps), int)
     if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
     at,turned = send(samps),send(self._turned(samps)) if self.alternate else None
-    g,n = torch.Generator(self.device).manual_seed(self.epoch_seed),self._n_at_once()
+    g,n,(x,rows,ys,policy) = torch.Generator(self.device).manual_seed(self.epoch_seed),self._n_at_once(),self.on_device
     for i in range(0, len(samps), n):
-        both = tfms(self._make_on_device(at[i:i+n], None if turned is None else turned[i:i+n], g))
+        idxs = rows[at[i:i+n]]
+        xs = x[idxs] if policy is None else policy(x[idxs], g)
+        if turned is not None: xs = torch.where(turned[i:i+n,None,None,None], xs.flip(2), xs)
+        both = tfms((TensorImage(xs.permute(0,3,1,2)), TensorCategory(ys[at[i:i+n]])))
         for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)):
             yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)
 
 # %% ../nbs/14_data.ipynb #data0031
 @patch
-def _make_on_device(self:CifarDL, at, turned, g):
-    x,idxs,ys,policy = self.on_device
-    xs = x[idxs[at]] if policy is None else policy(x[idxs[at]], g)
-    if turned is not None: xs = torch.where(turned[:,None,None,None], xs.flip(2), xs)
-    return TensorImage(xs.permute(0,3,1,2)),TensorCategory(ys[at])
-
-@patch
 def _n_at_once(self:CifarDL):
     # whole batches: on a GPU 4,096 images of 32x32 or fewer larger ones, on a CPU one batch
-    n = self.at_once or (0 if self.device.type=='cpu' else 4096*32**2//self.on_device[0][0,...,0].numel())
+    n = 0 if self.device.type=='cpu' else 4096*32**2//self.on_device[0][0,...,0].numel()
     return self.bs*max(1, n//self.bs)
 
 # %% ../nbs/14_data.ipynb #d0628ac8
@@ -258,17 +254,13 @@ def get_idxs(self:CifarDL):
 def cifar_block(
     source:Source, # images in memory; gives classes and statistics
     policy='crop_flip', # whatever `make_policy` takes
-    valid='test', # see `split_idxs`
-    seed:int=0, # of the held-out part and of the augmentations
+    splits:tuple=None, # indices for training and validation; by default `split_idxs(source)`
+    seed:int=0, # of the augmentations
     stats:tuple=None, # mean and standard deviation, scale 0-1; by default `source_stats(source)`
-    n_train:int=None, # keep only this many training images; None: all
-    n_valid:int=None, # keep only this many validation images; None: all
 ) -> DataBlock:
     "Make a `DataBlock` for normalized batches of `source`"
     mean,std = stats or source_stats(source)
-    check_numbers('mean', mean, 3, low=0, high=1)
-    check_numbers('std', std, 3, above=0, high=1)
-    def splitter(items): return tuple(L(o.tolist()) for o in split_idxs(source, valid, seed, n_train, n_valid))
+    def splitter(items): return tuple(L(o.tolist()) for o in splits or split_idxs(source))
     image = TransformBlock(type_tfms=ItemImage(source.size), batch_tfms=IntToFloatTensor)
     aug = AlbumentationsTransform(policy, source.size, [round(255*o) for o in mean], seed)
     norm = Normalize.from_stats(mean, std, cuda=False) # the loader takes them to its device, which need not be the GPU
@@ -289,8 +281,8 @@ def pick_device(
 # %% ../nbs/14_data.ipynb #data0028
 def _pick_loader(loader, device, policy, size, workers):
     # 'cpu' or 'device', and why not on the device where that could be expected
-    need = "the loader 'device' needs none, so give 0, or the loader 'cpu'"
-    if loader=='device' and workers: raise InputError(f'workers is {workers}: {need}')
+    if loader=='device' and workers:
+        raise InputError(f"workers is {workers}: the loader 'device' needs none, so give 0, or the loader 'cpu'")
     if loader!='auto': return loader,''
     if device.type=='cpu' or workers: return 'cpu',''
     try: BatchAugment(policy, size)
@@ -318,17 +310,15 @@ def cifar_dls(
     if workers is not None: check_number('workers', workers, low=0, whole=True)
     loader,note = _pick_loader(one_of('loader', loader, ('auto','cpu','device')), device, policy, source.size, workers)
     if workers is None: workers = 0 if device.type=='cpu' or loader=='device' else defaults.cpus
-    block = cifar_block(source, policy, valid, seed, stats, n_train, n_valid)
+    block = cifar_block(source, policy, split_idxs(source, valid, seed, n_train, n_valid), seed, stats)
     dls = block.dataloaders(source, bs=bs, val_bs=2*bs, num_workers=workers, device=device)
-    return _finish_dls(dls, source, valid, seed, loader, note)
+    return _finish_dls(dls, source, seed, loader, note)
 
 # %% ../nbs/14_data.ipynb #data0025
-def _finish_dls(dls, source, valid, seed, loader, note):
+def _finish_dls(dls, source, seed, loader, note):
     bs,n = dls.train.bs,len(dls.train_ds)
-    many = f'bs is {bs}, but there are only {n} training images: a batch must fit, so give at most {n}'
-    if bs>n: raise InputError(many)
+    if bs>n: raise InputError(f'bs is {bs}, but there are only {n} training images: give at most {n}')
     dls.source,dls.loader,dls.loader_note = source,loader,note
-    dls.valid_name = 'test' if valid=='test' else 'validation' # what curves and reports call these images
     if loader=='device': dls.valid.put_on_device(x=dls.train.put_on_device())
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(seed*1000+i)
     return dls

@@ -8,38 +8,29 @@ __all__ = ['run_seeds', 'results_table', 'plot_records', 'ablate', 'ablation_tab
 
 # %% ../nbs/50_experiments.ipynb #d615c20f
 import json, re
-from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-import numpy as np, matplotlib.pyplot as plt
+from typing import Annotated
+import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from PIL import Image
+from pydantic import ConfigDict, create_model, Field, Strict, ValidationError
 from .cam_metrics import randomization_verdicts, tried_layers, tried_methods
 from .core import (
     check_kind, check_number, InputError, MarkdownTable, md_table, one_of, read_json, say, write_json)
 from .history import plot_runs
 from .interpret import CifarInterpretation
-from .predict import ImageClassifier, ood_table
-from .recipes import get_recipe, Recipe, recipes
-from .runs import environment, is_leftover, Run
+from .predict import Answers, ImageClassifier, ood_table
+from .recipes import get_recipe, old_views, Recipe, recipes
+from .runs import environment, Run
 from .shapes import shapes10
 from .sources import load_source, source_title
 from .train import resume, train
 
 # %% ../nbs/50_experiments.ipynb #022e5bdb
-def mean_std(
-    xs, # numbers
-) -> tuple: # mean, sample standard deviation (None for one number), count
-    "Mean, sample standard deviation and count"
+def mean_std(xs) -> tuple:
+    "Mean, sample standard deviation (None for one number) and count"
     xs = np.array(list(xs), float)
     return float(xs.mean()),float(xs.std(ddof=1)) if len(xs)>1 else None,len(xs)
-
-# %% ../nbs/50_experiments.ipynb #9264a981
-def is_run_of(path, recipe, src):
-    "Is `path` a run of this recipe, whatever its name, on these images?"
-    try: run = Run(path)
-    except InputError: return False
-    a,b = (json.dumps(asdict(replace(o, name='', note=''))) for o in (run.recipe, recipe))
-    return a==b and run.config['source'].get('fingerprint')==src.fingerprint
 
 # %% ../nbs/50_experiments.ipynb #3c1709c0
 def one_run(
@@ -50,13 +41,15 @@ def one_run(
 ) -> Run: # complete
     "Train into `path`, resume the run that is there, or take it if it is complete"
     path,src = Path(path),load_source(source)
-    if not path.exists() or all(map(is_leftover, path.iterdir())): train(recipe, src, path, **kwargs)
-    elif not is_run_of(path, recipe, src):
-        raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
-    elif not Run(path).metrics.get('completed'):
-        for k in ('loader','compile','deterministic'): kwargs.pop(k, None) # these it has from the run
-        resume(path, src, **kwargs)
-    run = Run(path)
+    if not (path/'config.json').exists(): run = Run(train(recipe, src, path, **kwargs))
+    else:
+        run = Run(path)
+        a,b = (json.dumps(asdict(replace(o, name='', note=''))) for o in (run.recipe, recipe))
+        if a!=b or run.config['source'].get('fingerprint')!=src.fingerprint:
+            raise InputError(f'{path} holds another run: name another folder with runs, or remove it')
+        if not run.metrics.get('completed'):
+            rest = {k: kwargs[k] for k in ('device','workers','cbs') if k in kwargs} # the others it has from the run
+            run = Run(resume(path, src, **rest))
     if not run.metrics.get('completed'): raise KeyboardInterrupt # it ended in order, but it ended
     return run
 
@@ -68,40 +61,34 @@ def recipe_changes(r):
     was = asdict(recipes[r.name])
     return {k: v for k,v in asdict(r).items() if v!=was[k] and k!='note'}
 
-# %% ../nbs/50_experiments.ipynb #368f3196
 def run_label(base, changed, skip=harmless):
     "A file name for a recipe with changes"
     parts = [f'{k}-{v}' for k,v in sorted(changed.items()) if k not in skip]
     return re.sub(r'[^\w.+]+', '-', '-'.join([base, *parts])).strip('-').lstrip('.')
 
 # %% ../nbs/50_experiments.ipynb #e67154e0
-def source_of_record(run):
-    "What a record says of the images of a run"
+def source_of_record(run, src):
+    "What a record says of the images of a run, `src`; old run folders do not hold all of it"
     s = run.config['source']
-    return {**{k: s[k] for k in ('name','fingerprint','n_train','n_valid')}, 'is_cifar10': bool(s.get('is_cifar10'))}
-
-# %% ../nbs/50_experiments.ipynb #13bff82f
-_row_keys = 'epoch','lr','train_loss','train_acc','valid_loss','valid_acc','seconds'
+    return {**{k: s[k] for k in ('name','fingerprint','n_train','n_valid')}, 'is_cifar10': src.is_cifar10}
 
 def seed_record(run):
     "What a record says of one run"
     m,f,c = run.metrics,run.metrics['final'],run.config
-    def short(x): return float(f'{x:.5g}') if isinstance(x, float) else x
-    rows = [{k: short(r[k]) for k in _row_keys if k in r} for r in run.history]
-    return dict(seed=run.recipe.seed, acc=f['valid_acc'], correct=f['valid_correct'], n=f['valid_n'],
-                train_acc=f['train_acc'], lr=c['lr'], tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'),
-                seconds=m['seconds'], **{k: c[k] for k in ('device','hardware','threads','precision')}, history=rows)
+    return dict(seed=run.recipe.seed, acc=f['valid_acc'], correct=f['valid_correct'], n=f['valid_n'], train_acc=f['train_acc'],
+                lr=c['lr'], tta={k: v['acc'] for k,v in m.get('tta', {}).items()}, by_class=m.get('by_class'),
+                seconds=m['seconds'], **{k: c[k] for k in ('device','hardware','threads','precision')}, history=run.history)
 
 # %% ../nbs/50_experiments.ipynb #a2bc118b
-def seeds_record(r, changes, runs, command):
+def seeds_record(r, src, changes, runs, command):
     "The record of several runs of one recipe"
-    recs,source = [seed_record(o) for o in runs],source_of_record(runs[0])
+    recs,source = [seed_record(o) for o in runs],source_of_record(runs[0], src)
     mean,std,n = mean_std(o['acc'] for o in recs)
-    full = r.n_train is None and r.n_valid is None and r.valid=='test' and not set(changes)-set(harmless)
-    part = source['is_cifar10'] and source['n_train']<50_000
+    whole = r.n_train is None and r.n_valid is None and r.valid=='test' and not set(changes)-set(harmless)
+    full = whole and not (source['is_cifar10'] and source['n_train']<50_000)
     on = 'test images' if r.valid=='test' else 'held-out training images'
     tta = {k: mean_std(o['tta'][k] for o in recs)[:2] for k in recs[0]['tta']}
-    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=full and not part,
+    return dict(recipe={k: v for k,v in asdict(r).items() if k!='seed'}, changes=changes, full=full,
                 reported='final epoch', validated_on=on, source=source, command=command,
                 versions=runs[-1].config['versions'], mean=mean, std=std, n_seeds=n, tta=tta, seeds=recs)
 
@@ -122,106 +109,87 @@ def run_seeds(
     changes = recipe_changes(r) if r.name in recipes else changes or {} # those of a JSON file too
     of = {**changes, **({} if src.is_cifar10 else dict(source=src.name))}
     path,folder,done = Path(out)/f'{run_label(r.name, of)}.json',Path(runs)/run_label(r.name, of, ('seed',)),[]
-    old = path.exists() and read_record(path) or dict(source={}, n_seeds=0)
-    if old['source'].get('fingerprint', src.fingerprint)!=src.fingerprint:
-        raise InputError(f'{path} is of other images: name another folder with out (--out)')
-    if old['n_seeds']>seeds:
-        raise InputError(f"{path} holds {old['n_seeds']} seeds, and this would leave {seeds} of them: "
-                         'give as many, or another folder with out (--out)')
+    old = read_record(path) if path.exists() else dict(source=dict(fingerprint=src.fingerprint), n_seeds=0)
+    if old['n_seeds']>seeds or old['source'].get('fingerprint')!=src.fingerprint:
+        raise InputError(f"{path} holds {old['n_seeds']} seeds of {old['source'].get('name')}, and would lose them: "
+                         'give as many seeds of the same images, or another folder with out (--out)')
     for s in range(seeds):
         if seeds>1: say(f'run {s+1} of {seeds}: seed {s}')
         done.append(one_run(replace(r, seed=s), src, folder/f'seed-{s}', **kwargs))
-        if len(done)>=old['n_seeds']: write_json(path, dict(label=path.stem, **seeds_record(r, changes, done, command)))
+        if len(done)>=old['n_seeds']: write_json(path, dict(label=path.stem, **seeds_record(r, src, changes, done, command)))
     return path
 
 # %% ../nbs/50_experiments.ipynb #0abb60cb
 # final test accuracy as each reference notebook printed it
 reference_accuracy = dict(R1=0.9163, R2=0.9109, R3=0.3022, R4=0.8729, R5=0.9138)
 
-def render_table(columns, rows, left):
-    "Markdown of rows, dicts by column, with those of the columns that any of them has"
-    shown = [k for k in columns if not rows or any(k in o for o in rows)]
-    align = ''.join('l' if k in left else 'r' for k in shown)
-    return md_table(shown, [[o.get(k, '') for k in shown] for o in rows], align)
+def render_table(rows, left):
+    "Markdown of rows, dicts by column; cells that a row lacks are empty"
+    df = pd.DataFrame(rows, dtype=object).fillna('')
+    return md_table(df.columns, df.to_numpy(), ''.join('l' if k in left else 'r' for k in df))
 
 # %% ../nbs/50_experiments.ipynb #f9315bbf
-@contextmanager
-def whole_record(
-    rec, # a record, or its file
-): # the record
-    "Raise `InputError` where it lacks something, or holds something else"
-    what,why = 'this' if isinstance(rec, dict) else rec,None
-    try: yield rec if isinstance(rec, dict) else read_json(rec)
-    except InputError: raise
-    except (KeyError,TypeError,AttributeError,IndexError,ArithmeticError,ValueError) as e: why = e
-    if why is None: return
-    raise InputError(f'{what} is not a whole record ({why}): make it again with its command, or remove it')
+_part = ConfigDict(strict=True, allow_inf_nan=False)
+_pair = Annotated[tuple[float, float|None], Strict(False)] # mean and standard deviation
+_Seed = create_model('_Seed', __config__=_part, seconds=float, hardware=str, precision=str, history=list[dict])
+_Record = create_model( # what is read of a record of `run_seeds`
+    '_Record', __config__=_part, label=str, full=bool, validated_on=str, mean=float, std=float|None, n_seeds=int,
+    tta=dict[str,_pair], recipe=create_model('_Named', __config__=_part, name=str, epochs=int), shared_gpu=(bool, False),
+    source=create_model('_Images', __config__=_part, n_train=int), seeds=Annotated[list[_Seed], Field(min_length=1)])
 
-# %% ../nbs/50_experiments.ipynb #dcf49548
+def check_record(rec, kind):
+    "The record `rec`, plain data or a file; raises `InputError` where it is not what the pydantic model `kind` says"
+    d = rec if isinstance(rec, dict) else read_json(rec)
+    try: kind.model_validate(d)
+    except ValidationError as e:
+        what,where = 'this' if d is rec else rec,'.'.join(map(str, e.errors()[0]['loc']))
+        raise InputError(f"{what} is not a whole record ({where}: {e.errors()[0]['msg']}): "
+                         'make it again with its command, or remove it') from e
+    return d
+
+# %% ../nbs/50_experiments.ipynb #515483c6
 _view_names = dict(flip='flip', flip_translate='flip + translate') # of test-time augmentation, in the columns
-_old_views = dict(mirror='flip', six='flip_translate') # in earlier records
 
 def pm(mean, std): return f'{100*mean:.2f}'+('' if std is None else f' ± {100*std:.2f}')
 
-# %% ../nbs/50_experiments.ipynb #e3eebf02
-def hardware_of(rec):
-    "Hardware and precision of a record's runs, and the time of one"
-    on = {f"{o['hardware']}, {o['precision']}" for o in rec['seeds']}
-    if len(on)>1: return 'several machines','—'
-    t = np.mean([o['seconds'] for o in rec['seeds']])
-    shared = rec.get('shared_gpu') # several runs at once: the seconds of one mean nothing
-    return *on,'—' if shared else f'{t:.0f} s' if t<600 else f'{t/60:.0f} min'
-
-# %% ../nbs/50_experiments.ipynb #515483c6
 def result_row(rec):
     "The cells of a record, by column"
-    name,(on,took),s = rec['recipe']['name'],hardware_of(rec),rec['source']
-    row = {'recipe': f'{name:s}', 'training images': f"{source_title(s)}, {s['n_train']:,d}",
-           'epochs': f"{rec['recipe']['epochs']:d}", 'seeds': f"{rec['n_seeds']:d}",
-           'test accuracy, %': pm(rec['mean'], rec['std'])}
-    views = {f'TTA: {v}': pm(*rec['tta'][k]) if k in rec['tta'] else '' for k,v in _view_names.items()}
-    reference = f'{100*reference_accuracy[name]:.2f}' if name in reference_accuracy else ''
-    full = 'yes' if rec['full'] else 'no'
-    return {**row, **views, 'reference notebook': reference, 'hardware': on, 'time of a run': took, 'full run': full}
+    name,s = rec['recipe']['name'],rec['source']
+    on = {f"{o['hardware']}, {o['precision']}" for o in rec['seeds']}
+    t = np.mean([o['seconds'] for o in rec['seeds']])
+    took = f'{t:.0f} s' if t<600 else f'{t/60:.0f} min'
+    if len(on)>1 or rec.get('shared_gpu'): took = '—' # of several runs at once the seconds of one mean nothing
+    return {'recipe': name, 'training images': f"{source_title(s)}, {s['n_train']:,}", 'epochs': rec['recipe']['epochs'],
+            'seeds': rec['n_seeds'], 'test accuracy, %': pm(rec['mean'], rec['std']),
+            **{f'TTA: {v}': pm(*rec['tta'][k]) if k in rec['tta'] else '' for k,v in _view_names.items()},
+            'reference notebook': f'{100*reference_accuracy[name]:.2f}' if name in reference_accuracy else '',
+            'hardware': 'several machines' if len(on)>1 else on.pop(), 'time of a run': took}
 
 # %% ../nbs/50_experiments.ipynb #a8f8ab50
-_record_kinds = dict(label=str, full=bool, validated_on=str, tta=dict, recipe=dict, source=dict, seeds=list)
-
 def read_record(path):
     "The record of `run_seeds` in a file, None if it is of another kind; raises `InputError` for a damaged one"
-    with whole_record(path) as r:
-        if not isinstance(r, dict) or not {'seeds','recipe'}<=set(r): return
-        for k,t in _record_kinds.items():
-            if isinstance(r.get(k), t) and r['seeds']: continue
-            raise ValueError(f'{k} is missing or of another kind')
-        if not isinstance(r.get('shared_gpu', False), bool): raise ValueError('shared_gpu is of another kind')
-        r['tta'] = {_old_views.get(k, k): v for k,v in r['tta'].items()}
-        result_row(r)
-        [o['history'][:0] for o in r['seeds']]
-    return r
+    rec = read_json(path)
+    if not isinstance(rec, dict) or not {'seeds','recipe'}<=rec.keys(): return
+    check_record(path, _Record)
+    return {**rec, 'tta': {old_views.get(k, k): v for k,v in rec['tta'].items()}}
 
-# %% ../nbs/50_experiments.ipynb #44925a72
 def read_records(
     folder='results', # where `run_seeds` wrote
 ) -> list: # a dict per record
     "The accuracy records of a folder, in the order of `recipes`"
     if not Path(folder).is_dir(): raise InputError(f'{folder} is not a folder: give the one that holds the records')
-    recs,order = [read_record(p) for p in sorted(Path(folder).glob('*.json'))],{k: i for i,k in enumerate(recipes)}
+    recs,order = map(read_record, sorted(Path(folder).glob('*.json'))),{k: i for i,k in enumerate(recipes)}
     return sorted(filter(None, recs), key=lambda r: (order.get(r['recipe']['name'], 99), not r['full'], r['label']))
 
 # %% ../nbs/50_experiments.ipynb #0c906ad4
-_result_columns = ['recipe','training images','epochs','seeds','test accuracy, %',
-                   *(f'TTA: {o}' for o in _view_names.values()),'reference notebook','hardware','time of a run']
-
 def results_table(
     folder='results', # where `run_seeds` wrote
     full_only:bool=True, # leave out runs of a changed recipe, or on fewer training images?
 ) -> MarkdownTable: # a `str`
     "The records of a folder as a table: mean and standard deviation of the final epochs"
-    recs = [o for o in read_records(folder) if o['validated_on']=='test images']
-    rows = [result_row(o) for o in recs if o['full'] or not full_only]
-    columns = _result_columns if full_only else [*_result_columns, 'full run']
-    return render_table(columns, rows, left=('recipe','training images','hardware','full run'))
+    recs = [o for o in read_records(folder) if o['validated_on']=='test images' and (o['full'] or not full_only)]
+    rows = [{**result_row(o), **({} if full_only else {'full run': 'yes' if o['full'] else 'no'})} for o in recs]
+    return render_table(rows, left=('recipe','training images','hardware','full run'))
 
 # %% ../nbs/50_experiments.ipynb #55e623a0
 def plot_records(
@@ -229,11 +197,7 @@ def plot_records(
     labels=None, # which records; by default all
 ):
     "Curves of the records of a folder, all seeds of each as a band"
-    every = read_records(folder)
-    recs = [r for r in every if labels is None or r['label'] in labels]
-    if not recs:
-        known = ', '.join(r['label'] for r in every) or 'none'
-        raise InputError(f"no record {f'of {labels} ' if labels else ''}in {folder}: there are {known}")
+    recs = [r for r in read_records(folder) if labels is None or r['label'] in labels]
     names = [r['recipe']['name'] for r in recs]
     runs = {nm if names.count(nm)==1 else r['label']: [o['history'] for o in r['seeds']] for nm,r in zip(names, recs)}
     return plot_runs(runs, valid='test' if all(r['validated_on']=='test images' for r in recs) else 'validation')
@@ -243,28 +207,24 @@ def check_variants(base, variants):
     "Refuse variants that could not be compared with the base"
     if base.valid=='test':
         raise InputError('choices are not made on the test images: give the base a held-out part, such as valid=0.1')
-    known = [o.name for o in fields(Recipe)]
     for k,v in check_kind('variants', variants, dict, 'fields that differ, by the name of each variant').items():
-        if k=='base': raise InputError("a variant is named 'base', as what it is compared with: name it otherwise")
         for f in check_kind(f'variant {k!r}', v, dict, 'the fields that differ, by name'):
-            if one_of(f'field of variant {k!r}', f, known) in ('valid','seed'):
-                raise InputError(f'variant {k!r} changes {f}, but is compared on the same images and seeds: change the base')
+            one_of(f'field of variant {k!r}', f, Recipe.__dataclass_fields__)
+        if k=='base' or {'valid','seed'} & v.keys():
+            raise InputError(f'variant {k!r}: {v} cannot be compared with the base: give it another name than base, and leave '
+                             'valid and seed as they are there')
 
 # %% ../nbs/50_experiments.ipynb #60cce41d
-def ablation_record(base, every, done, command):
-    "The record of the runs that are done: differences from the base over the seeds that both have"
-    rows,first = {},done['base']
+def ablation_record(base, src, every, done, command):
+    "The record of as many runs of the base as of each variant: differences over the seeds"
+    acc,rows = {k: [o.metrics['final']['valid_acc'] for o in runs] for k,runs in done.items()},{}
     for k,changes in every.items():
-        runs = done[k][:len(first)]
-        if not runs: continue
-        acc = [o.metrics['final']['valid_acc'] for o in runs]
-        d = 100*(np.array(acc)-[o.metrics['final']['valid_acc'] for o in first[:len(acc)]])
-        se = float(d.std(ddof=1)/np.sqrt(len(d))) if len(d)>1 and k!='base' else None
-        seconds = [o.metrics['seconds'] for o in runs]
-        rows[k] = dict(changes=changes, acc=acc, seconds=seconds, effect=float(d.mean()), se=se)
-    config = first[-1].config
-    return dict(base=asdict(base), rows=rows, command=command, source=source_of_record(first[-1]),
-                **{k: config[k] for k in ('hardware','precision','versions')})
+        effect,std,n = mean_std(100*(np.array(acc[k])-acc['base']))
+        se = None if std is None or k=='base' else std/n**0.5
+        rows[k] = dict(changes=changes, acc=acc[k], seconds=[o.metrics['seconds'] for o in done[k]], effect=effect, se=se)
+    run = done['base'][-1]
+    return dict(base=asdict(base), rows=rows, command=command, source=source_of_record(run, src),
+                **{k: run.config[k] for k in ('hardware','precision','versions')})
 
 # %% ../nbs/50_experiments.ipynb #a48530f0
 def ablate(
@@ -282,45 +242,45 @@ def ablate(
     check_number('seeds', seeds, low=1, whole=True)
     src,every = load_source(source),{'base': {}, **variants}
     todo,done = {k: get_recipe(base, **kw) for k,kw in every.items()},{k: [] for k in every}
-    for i,(s,k) in enumerate([(s, k) for s in range(seeds) for k in todo]):
-        say(f'run {i+1} of {seeds*len(todo)}: {k}, seed {s}')
-        folder = Path(runs)/run_label('run', dict(name=k))
-        done[k].append(one_run(replace(todo[k], seed=s), src, folder/f'seed-{s}', **kwargs))
-        rec = ablation_record(base, every, done, command)
+    for s in range(seeds):
+        for k,r in todo.items():
+            say(f'seed {s+1} of {seeds}: {k}')
+            folder = Path(runs)/run_label('run', dict(name=k))
+            done[k].append(one_run(replace(r, seed=s), src, folder/f'seed-{s}', **kwargs))
+        rec = ablation_record(base, src, every, done, command)
         if out: write_json(out, rec)
     return rec
 
 # %% ../nbs/50_experiments.ipynb #ece84347
+_numbers = Annotated[list[float], Field(min_length=1)]
+_Row = create_model('_Row', __config__=_part, changes=dict, acc=_numbers, seconds=_numbers, effect=float, se=float|None)
+_Ablation = create_model('_Ablation', __config__=_part, rows=Annotated[dict[str,_Row], Field(min_length=1)])
+
 def ablation_table(
     rec, # what `ablate` gave, or its file
     times:bool=True, # the time of each over the base's too? not where the runs shared their machine
 ) -> MarkdownTable: # a `str`
     "The effect of each change with its standard error"
-    rows = []
-    with whole_record(rec) as rec:
-        base = np.mean(rec['rows']['base']['seconds'])
-        for k,r in rec['rows'].items():
-            effect = f"{r['effect']:+.2f}"+('' if r['se'] is None else f" ± {r['se']:.2f}")
-            changes = ', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is'
-            acc = f"{100*np.mean(r['acc']):.2f}"
-            row = {'variant': k, 'change': changes, 'seeds': len(r['acc']), 'held-out accuracy, %': acc,
-                   'effect ± standard error, points': '' if k=='base' else effect}
-            rows.append({**row, 'time over base': f"{np.mean(r['seconds'])/base:.2f}"} if times else row)
-    return render_table(rows[0], rows, left=('variant','change'))
+    rows,table = check_record(rec, _Ablation)['rows'],[]
+    base = np.mean(next(iter(rows.values()))['seconds'])
+    for k,r in rows.items():
+        effect = f"{r['effect']:+.2f}"+('' if r['se'] is None else f" ± {r['se']:.2f}")
+        table.append({'variant': k, 'change': ', '.join(f'{a}={v}' for a,v in r['changes'].items()) or 'as it is',
+                      'seeds': len(r['acc']), 'held-out accuracy, %': f"{100*np.mean(r['acc']):.2f}",
+                      'effect ± standard error, points': '' if k=='base' else effect,
+                      **({'time over base': f"{np.mean(r['seconds'])/base:.2f}"} if times else {})})
+    return render_table(table, left=('variant','change'))
 
 # %% ../nbs/50_experiments.ipynb #4addc8e5
 def plot_ablation(
     rec, # what `ablate` gave, or its file
     ax=None, # matplotlib axes
 ):
-    "The ablation as a forest plot: a dot and two standard errors for each change, colored where they do not reach zero"
-    ablation_table(rec) # it is whole
-    with whole_record(rec) as rec: rows = {k: r for k,r in rec['rows'].items() if k!='base'}
-    if ax is None: _,ax = plt.subplots(figsize=(6, 0.8+0.3*len(rows)))
+    "The ablation as a forest plot: a dot and two standard errors for each change"
+    rows = {k: r for k,r in check_record(rec, _Ablation)['rows'].items() if k!='base'}
+    ax = ax or plt.subplots(figsize=(6, 0.8+0.3*len(rows)))[1]
     effects,bars = [o['effect'] for o in rows.values()],[2*(o['se'] or 0) for o in rows.values()]
-    colors = ['0.5' if abs(e)<=b or not b else 'C0' if e>0 else 'C3' for e,b in zip(effects, bars)]
-    ax.errorbar(effects, list(rows), xerr=bars, fmt='none', ecolor=colors, capsize=2)
-    ax.scatter(effects, list(rows), color=colors, s=16)
+    ax.errorbar(effects, [*rows], xerr=bars, fmt='o', ms=4, capsize=2)
     ax.axvline(0, color='0.3', lw=1)
     ax.set(xlabel='effect on held-out accuracy, points (bars: 2 standard errors)', ylim=(len(rows)-0.5, -0.5))
     ax.grid(alpha=0.3, axis='x')
@@ -331,12 +291,9 @@ def other_pictures(src, items, seed):
     "Pictures of none of the classes: noise, images with their pixels shuffled, the sample data if something else was learned"
     rng = np.random.default_rng(seed)
     x = src.x[rng.permutation(items)[:500]]
-    noise = rng.integers(0, 256, x.shape, dtype=np.uint8)
-    shuffled = np.stack([rng.permutation(o.reshape(-1,3)).reshape(o.shape) for o in x])
-    res = {'noise': noise, 'pixels shuffled': shuffled}
-    if src.name=='shapes10': return res
-    s = load_source(shapes10(n_train=100, n_test=500))
-    return {**res, 'shapes10': s.x[s.valid_idxs]}
+    res = {'noise': rng.integers(0, 256, x.shape, dtype=np.uint8),
+           'pixels shuffled': np.stack([rng.permutation(o.reshape(-1,3)).reshape(o.shape) for o in x])}
+    return res if src.name=='shapes10' else {**res, 'shapes10': load_source(shapes10(n_train=100, n_test=500)).x[100:]}
 
 # %% ../nbs/50_experiments.ipynb #0284e1e3
 def explanation_record(
@@ -360,11 +317,11 @@ def explanation_record(
     def rows(df): return json.loads(df.to_json(orient='records', double_precision=5))
     random = interp.cascading_randomization(methods, layers, n, seed=seed)
     n_pointing = min(n_pointing, int((interp.decoded==interp.targs).sum())) # of correct answers
-    digest = read_json(run.path/'model.json')['weights_sha256']
-    pointing = interp.pointing_game(methods, layers, n_pointing, seed=seed) if src.name=='shapes10' else None
-    rec = dict(label=run.recipe.name, run=dict(recipe=asdict(run.recipe), weights_sha256=digest), source=source_of_record(run),
+    pointing = rows(interp.pointing_game(methods, layers, n_pointing, seed=seed)) if src.name=='shapes10' else None
+    weights = read_json(run.path/'model.json')['weights_sha256']
+    rec = dict(label=run.recipe.name, run=dict(recipe=asdict(run.recipe), weights_sha256=weights), source=source_of_record(run, src),
                command=command, **environment(interp.learn.dls.device), tables=interp.tables(),
-               ood=rows(ood_table(interp.logits, others)), pointing=None if pointing is None else rows(pointing),
+               ood=rows(ood_table(Answers(interp.logits), others)), pointing=pointing,
                randomization=rows(random), randomization_verdicts=rows(randomization_verdicts(random)),
                road=rows(interp.road(methods, layers, n, seed=seed)))
     if out: write_json(out, rec)
@@ -377,27 +334,28 @@ _trust_cells = dict(
     randomization_verdicts={'correlation, new above the layer': '{above the layer:.2f}', 'all new': '{all:.2f}',
                             'rise of entropy, all new': '{entropy_rise:+.0%}'},
     road={'ROAD ± standard error': '{road:+.3f} ± {se:.3f}'})
+_names = re.findall(r'{(.+?):', str(_trust_cells)) # of the numbers
 
-# %% ../nbs/50_experiments.ipynb #c74064d4
 def fill_cells(cells, row):
     "Those of the cells, formats by name, whose numbers a row has"
     def has(text): return all(row.get(k) is not None for k in re.findall(r'{(.+?):', text))
     return {k: text.format_map(row) for k,text in cells.items() if has(text)}
 
 # %% ../nbs/50_experiments.ipynb #1fdce7cb
+_Verdict = create_model('_Verdict', __config__=_part, method=str, layer=str, verdict=str,
+                        **{k: (float|None, None) for k in _names})
+_Trust = create_model('_Trust', __config__=_part, **{k: (list[_Verdict]|None, ...) for k in _trust_cells})
+
 def trust_table(
     rec, # of `explanation_record`, or its file
 ) -> MarkdownTable: # a `str`
     "Pointing game, randomization check and ROAD of each method and layer, side by side, and their baselines below"
-    rows,below = {},set()
-    with whole_record(rec) as rec:
-        for part,cells in _trust_cells.items():
-            for o in rec[part] or ():
-                at = o['method'],o['layer']
-                row = rows.setdefault(at, dict(method=at[0], layer=at[1]))
-                row.update(fill_cells(cells, o))
-                if o['verdict']=='baseline': below.add(at)
-                else: row['passes all'] = 'no' if o['verdict']!='passes' or row.get('passes all')=='no' else 'yes'
-    columns = ['method','layer',*(k for o in _trust_cells.values() for k in o),'passes all']
-    ordered = [*(o for k,o in rows.items() if k not in below), *(rows[k] for k in rows if k in below)]
-    return render_table(columns, ordered, left=('method','layer','passes all'))
+    rec,rows,verdicts = check_record(rec, _Trust),{},{}
+    for part,cells in _trust_cells.items():
+        for o in rec[part] or ():
+            at = o['method'],o['layer']
+            rows[at] = rows.get(at, dict(method=at[0], layer=at[1])) | fill_cells(cells, o)
+            verdicts.setdefault(at, set()).add(o['verdict'])
+    ordered = sorted(rows, key=lambda at: 'baseline' in verdicts[at])
+    passes = {at: {'passes all': 'yes' if verdicts[at]=={'passes'} else 'no'} for at in rows if 'baseline' not in verdicts[at]}
+    return render_table([rows[at] | passes.get(at, {}) for at in ordered], left=('method','layer','passes all'))

@@ -6,36 +6,15 @@
 __all__ = ['Explorer']
 
 # %% ../nbs/43_explore.ipynb #e2562035
-import io
 from base64 import b64encode
-from functools import lru_cache, partial
 from html import escape
-from types import SimpleNamespace
-import matplotlib.pyplot as plt
 from PIL import Image
 from fastcore.basics import patch
-from .cam import classless_methods, cam_methods, default_method, signed_methods, slow_methods
-from .core import InputError, check_kind, check_number, figure_bytes, from_extra, one_of
+from .cam import cam_methods, default_method
+from .core import InputError, check_kind, check_number, from_extra, one_of
 from .interpret import CifarInterpretation
-from .predict import Explanation
 from .viewer import (
     explain_item, find_items, first_layer, for_page, groups, how_to_read, layer_choices, method_choices, orders)
-
-# %% ../nbs/43_explore.ipynb #47a6440b
-def _class_options(interp, group, listed):
-    n = {c: len(find_items(interp, group, c, among=listed)) for c in interp.vocab}
-    return [(f'all ({sum(n.values()):,})', ''), *((f'{c} ({k:,})', c) for c,k in n.items() if k)]
-
-def _target_options(o, vocab):
-    named = [(f'predicted: {o.predicted}', 'predicted'), (f'actual: {o.actual}', 'actual')]
-    return named+[(c, c) for c in vocab if c not in ('predicted','actual')]
-
-def _one_name(o, target): # of a class, however it was chosen
-    name = {'predicted': o.predicted, 'actual': o.actual}.get(target, target)
-    return {o.actual: 'actual', o.predicted: 'predicted'}.get(name, name)
-
-def _versus_options(o, target, options):
-    return [('nothing',''), *((label, v) for label,v in options if _one_name(o, v)!=_one_name(o, target))]
 
 # %% ../nbs/43_explore.ipynb #1b568ac6
 _row = ('<tr><td style="padding-right:10px">{}</td><td style="text-align:right;padding-right:8px">{:.1f} %</td>'
@@ -52,49 +31,32 @@ def _under_map(e):
     strongest = float((e.cam.abs() if e.versus else e.cam).max())
     return f'{escape(e.how)}<br>{escape(how_to_read(e))}<br>strongest {strongest:.3g}'
 
-# %% ../nbs/43_explore.ipynb #a2434287
+# %% ../nbs/43_explore.ipynb #58b5e4ad
 _blank = Image.new('RGB', (1,1))._repr_png_()
 
-# %% ../nbs/43_explore.ipynb #65970963
-def _controls(w, n, method, layers, layer, order, alpha):
-    def style(width):
-        return dict(layout=dict(width=f'{width}px', max_width='98%'), style=dict(description_width='62px'))
-    def pick(name, options, **kw): return w.Dropdown(description=name, options=options, **kw, **style(260))
+def _controls(w, vocab, items, order, method, layers, layer, target, versus, alpha):
+    def pick(name, options, value):
+        return w.Dropdown(description=name, options=options, value=value, layout=dict(width='260px', max_width='98%'))
+    classes = [(c, c) for c in dict.fromkeys(('predicted','actual',*vocab))]
     return dict(
-        group=pick('items', [(f'{k} ({c:,})', k) for k,c in n.items() if c]), actual=pick('class', [('all','')]),
-        order=pick('order', [o for o in orders.items() if o[1]!='random'], value=order),
-        item=w.IntSlider(description='item', min=1, max=1, continuous_update=False, **style(532)),
-        method=pick('method', method_choices(), value=method), layer=pick('layer', layers, value=layer),
-        target=pick('target', [('predicted','predicted')]), versus=pick('versus', [('nothing','')]),
-        alpha=w.FloatSlider(description='opacity', value=alpha, max=1, step=0.05, readout_format='.0%', **style(260)))
+        group=pick('items', items, items[0][1]), actual=pick('class', [('all',''), *zip(vocab, vocab)], ''),
+        order=pick('order', list(orders.items()), order),
+        item=w.IntSlider(1, 1, 1, description='item', continuous_update=False, layout=dict(width='532px', max_width='98%')),
+        method=pick('method', method_choices(), method), layer=pick('layer', layers, layer),
+        target=pick('target', classes, target), versus=pick('versus', [('nothing',''), *classes], versus or ''),
+        alpha=w.FloatSlider(alpha, max=1, step=0.05, description='opacity', readout_format='.0%', layout=dict(width='260px')))
 
-# %% ../nbs/43_explore.ipynb #4182d2a9
-def _new_widgets(w, n, *start): # all of them, and the box that holds them
-    controls,wrap,column = _controls(w, n, *start),dict(flex_flow='row wrap'),dict(width='272px', max_width='98%')
-    pictures = {k: w.Image(value=_blank, layout=dict(max_width='100%', width='256px')) for k in ('left','right')}
-    texts = {k: w.HTML() for k in ('under_left','under_right','table','note')}
-    c = SimpleNamespace(**controls, **pictures, **texts)
-    both = [w.VBox(o, layout=column) for o in ([c.left, c.under_left], [c.right, c.under_right])]
-    rows = [[c.group, c.actual, c.order], [c.item], [c.method, c.layer], [c.target, c.versus, c.alpha], [*both, c.table], [c.note]]
-    c.box = w.VBox([w.HBox(o, layout=wrap) for o in rows])
-    return c,controls.values()
+# %% ../nbs/43_explore.ipynb #58456bec
+def _arrange(w, c): # a picture beside its map, what is said of them, and the box that holds all
+    c |= {k: w.Image(value=_blank, layout=dict(width='256px', max_width='100%')) for k in ('left','right')}
+    c |= {k: w.HTML() for k in ('under_left','under_right','table','note')}
+    rows = ('group','actual','order'),('item',),('method','layer'),('target','versus','alpha')
+    rows = [[c[k] for k in row] for row in rows]
+    both = [w.VBox([c[k], c[f'under_{k}']], layout=dict(width='272px', max_width='98%')) for k in ('left','right')]
+    boxes = [w.HBox(o, layout=dict(flex_flow='row wrap')) for o in (*rows, [*both, c['table']], [c['note']])]
+    return {**c, 'box': w.VBox(boxes)}
 
-# %% ../nbs/43_explore.ipynb #11984161
-def _offer(control, options, value): # which it keeps where it is still one of the options
-    control.options = options
-    control.value = value if value in [v for _,v in options] else options[0][1]
-
-def _offer_classes(c, o, vocab, wanted): # what a map can be of, and what can be subtracted
-    _offer(c.target, _target_options(o, vocab), c.target.value)
-    c.target.disabled,c.versus.disabled = c.method.value in classless_methods,c.method.value not in signed_methods
-    options = () if c.versus.disabled else c.target.options
-    _offer(c.versus, _versus_options(o, c.target.value, options), wanted)
-
-def _check_classes(vocab, target, versus):
-    for o in filter(None, (target,versus)): one_of('target class', o, ['predicted','actual',*vocab])
-    if target==versus: raise InputError(f'target and versus are both {target}: their difference is empty')
-
-# %% ../nbs/43_explore.ipynb #cd45934e
+# %% ../nbs/43_explore.ipynb #1a4798d5
 class Explorer:
     "Controls over the items of an interpretation, each a widget with a value; a picture beside its map, and the probabilities"
     def __init__(self,
@@ -107,109 +69,63 @@ class Explorer:
         alpha:float=0.6, # opacity of the strongest, 0 to 1
     ):
         check_kind('interp', interp, CifarInterpretation, 'a CifarInterpretation')
-        _check_classes(interp.vocab, target, versus)
+        with from_extra('exploring', 'widgets'): import ipywidgets
         one_of('method', method, cam_methods)
-        self.interp,self.wanted,self.maps = interp,versus or '',lru_cache(500)(partial(explain_item, interp))
-        self.idxs,self.busy = [],True
-        listed = range(len(interp.targs)) if items is None else interp.scored(getattr(items, 'idxs', items)).idxs
-        self.listed = list(dict.fromkeys(listed))
-        layers = layer_choices(interp.learn.model, interp.pictures(self.listed[:1])[0].shape[0], coarse=True)
-        order = 'loss' if items is None else 'listed'
-        self._add_widgets(method, layers, first_layer(layers, layer), order, check_number('alpha', alpha, low=0, high=1))
-        self._follow()
-        _offer(self.target, self.target.options, target)
-        self._follow()
+        for o in filter(None, (target,versus)): one_of('target class', o, ['predicted','actual',*interp.vocab])
+        self.interp,self.idxs = interp,[]
+        self.listed = list(range(len(interp.targs)) if items is None else dict.fromkeys(interp.scored(items).idxs))
+        n = {k: len(find_items(interp, k, among=self.listed)) for k in groups}
+        layers = layer_choices(interp.learn.model, interp.pictures(self.listed[:1])[0].shape[0])
+        controls = _controls(
+            ipywidgets, interp.vocab, [(f'{k} ({v:,})', k) for k,v in n.items() if v], 'loss' if items is None else 'listed',
+            method, layers, first_layer(layers, layer), target, versus, check_number('alpha', alpha, low=0, high=1))
+        vars(self).update(_arrange(ipywidgets, dict(controls)))
         self.draw()
-        self.busy = False
+        for k,o in controls.items(): o.observe(self._recolor if k=='alpha' else self._respond, 'value')
 
-# %% ../nbs/43_explore.ipynb #edd590d7
+# %% ../nbs/43_explore.ipynb #3745ef6d
 @patch
-def _add_widgets(self:Explorer, *start):
-    with from_extra('exploring', 'widgets'): import ipywidgets
-    n = {k: len(find_items(self.interp, k, among=self.listed)) for k in groups}
-    widgets,controls = _new_widgets(ipywidgets, n, *start)
-    vars(self).update(vars(widgets))
-    for o in controls: o.observe(lambda change: self._respond(change['owner']), 'value')
+def _recolor(self:Explorer, change=None): self.right.value = self.explanation.overlay(self.alpha.value)._repr_png_()
 
-# %% ../nbs/43_explore.ipynb #18ade9c3
-@patch
-def _follow(self:Explorer, owner=None): # what else changes with a control
-    if owner is self.versus: self.wanted = self.versus.value
-    _offer(self.actual, _class_options(self.interp, self.group.value, self.listed), self.actual.value)
-    idxs = find_items(self.interp, self.group.value, self.actual.value, '', self.order.value, self.listed)
-    if idxs!=self.idxs:
-        self.idxs = idxs
-        self.item.value,self.item.max,self.item.disabled = 1,len(idxs),len(idxs)==1
-    _offer_classes(self, self.scored, self.interp.vocab, self.wanted)
-
-# %% ../nbs/43_explore.ipynb #8040c70a
-@patch(as_prop=True)
-def scored(self:Explorer): return self.interp.scored([self.idxs[self.item.value-1]])[0]
-
-@patch(as_prop=True)
-def explanation(self:Explorer) -> Explanation:
-    "The map of what is chosen, computed or kept"
-    o = self.scored
-    target,versus = (_one_name(o, v) for v in (self.target.value,self.versus.value))
-    if self.target.disabled: target = 'predicted' # whatever the class
-    e = for_page(self.maps(o.idx, target, versus or None, self.method.value, self.layer.value), 256)
-    e.overlay = partial(e.overlay, self.alpha.value)
-    return e
-
-# %% ../nbs/43_explore.ipynb #421d082c
 @patch
 def draw(self:Explorer):
-    if self.method.value in slow_methods: self.note.value = 'the network runs once for each channel: this may take long'
-    o,e = self.scored,self.explanation
-    self.left.value,self.right.value = e.picture._repr_png_(),e.overlay()._repr_png_()
+    idxs = find_items(self.interp, self.group.value, self.actual.value, '', self.order.value, self.listed)
+    if not idxs: raise InputError(f'of class {self.actual.value} there are no items that are {self.group.value}')
+    if idxs!=self.idxs:
+        self.idxs,self.item.value = idxs,1
+        self.item.max = len(idxs)
+    self.scored = o = self.interp.scored([idxs[self.item.value-1]])[0]
+    e = explain_item(self.interp, o.idx, self.target.value, self.versus.value, self.method.value, self.layer.value)
+    self.explanation = for_page(e, 256)
+    self.left.value = self.explanation.picture._repr_png_()
     self.under_left.value = f'item <b>{o.idx}</b>: {escape(_outcome(o))}<br>loss {o.loss:.2f}'
     self.under_right.value,self.table.value,self.note.value = _under_map(e),_probabilities(o, e),''
+    self._recolor()
 
-# %% ../nbs/43_explore.ipynb #cb3fab29
+# %% ../nbs/43_explore.ipynb #d4e40a13
 @patch
-def _respond(self:Explorer, owner):
-    if self.busy: return # what follows a change is not followed
-    self.busy = True
-    try:
-        self._follow(owner)
-        self.draw()
-    except Exception as e: # the front end shows no traceback of a widget
-        said = str(e) if isinstance(e, InputError) else f'{type(e).__name__}: {e}'
-        self.note.value,self.right.value,self.under_right.value = f'<b>no map:</b> {escape(said)}',_blank,''
-        raise
-    finally: self.busy = False
+def _respond(self:Explorer, change):
+    try: self.draw()
+    except Exception as e:
+        self.note.value = f'<b>no map:</b> {escape(str(e))}'
+        self.right.value,self.under_right.value = _blank,''
+        if not isinstance(e, InputError): raise
 
-# %% ../nbs/43_explore.ipynb #b5be2412
-@patch(as_prop=True)
-def caption(self:Explorer):
-    "What is chosen, in a line"
-    e = self.explanation
+# %% ../nbs/43_explore.ipynb #40299efc
+@patch
+def __repr__(self:Explorer):
+    o,e = self.scored,self.explanation
     over = f' over {e.versus}' if e.versus else ''
-    of = 'the same for every class' if self.target.disabled else f'of {e.target}{over}'
-    return f'{self.scored.idx}, {_outcome(self.scored)}; {e.how}, {of}'
+    return f'{len(self.idxs):,} items, at {self.item.value}: {o.idx}, {_outcome(o)}; {e.how}, of {e.target}{over}'
 
-@patch
-def __repr__(self:Explorer): return f'{len(self.idxs):,} items, at {self.item.value}: {self.caption}'
-
-# %% ../nbs/43_explore.ipynb #41935a83
-@patch
-def still(self:Explorer) -> Image.Image:
-    "What is shown, as a picture to keep: it needs no kernel"
-    with plt.rc_context({'text.parse_math': False}): # a class may be called '$5'
-        fig = self.explanation.show()
-        fig.axes[0].set_title(f'{self.scored.idx}: {_outcome(self.scored)}', fontsize=8)
-        data = figure_bytes(fig, 'png', 72)
-    plt.close(fig)
-    return Image.open(io.BytesIO(data))
-
-# %% ../nbs/43_explore.ipynb #00c69ae3
 @patch
 def _repr_mimebundle_(self:Explorer, include=None, exclude=None):
     from IPython import get_ipython
-    live = getattr(get_ipython(), 'kernel', None) is not None
-    view = dict(version_major=2, version_minor=0, model_id=self.box.model_id)
-    if live: return {'text/plain': repr(self), 'application/vnd.jupyter.widget-view+json': view}
-    return {'text/plain': repr(self), 'image/png': b64encode(self.still()._repr_png_()).decode()}
+    shown = {'text/plain': repr(self)}
+    if getattr(get_ipython(), 'kernel', None) is None:
+        return shown | {'image/png': b64encode(self.explanation._repr_png_()).decode()}
+    return shown | {'application/vnd.jupyter.widget-view+json': dict(
+        version_major=2, version_minor=0, model_id=self.box.model_id)}
 
 # %% ../nbs/43_explore.ipynb #c2aa4e5e
 @patch

@@ -6,20 +6,19 @@
 __all__ = ['History', 'plot_history', 'read_history', 'accuracy_interval', 'Diagnosis', 'diagnose', 'plot_runs']
 
 # %% ../nbs/23_history.ipynb #74c1730c
-import csv, shutil, time
+import csv, time
 import matplotlib.pyplot as plt
-import numpy as np
-from fastprogress.fastprogress import ConsoleMasterBar, ConsoleProgressBar, master_bar
+import pandas as pd
+from fastprogress.fastprogress import ConsoleProgressBar, master_bar, NBMasterBar
 from functools import partial
 from itertools import takewhile
 from math import sqrt
 from pathlib import Path
 from fastai.callback.core import Callback
-from fastai.vision.all import (
-    AvgSmoothLoss, get_model, Learner, noop, num_distrib, patch, ProgressCallback, ShowGraphCallback, torch)
-from .core import check_number, duration, InputError, md_table, md_text, progress
+from fastai.vision.all import AvgSmoothLoss, get_model, Learner, noop, patch, ProgressCallback, torch
+from .core import duration, InputError, md_table, md_text, progress
+from .models import n_params
 from .sources import source_title
-from .models import cpu_has_bf16, n_params
 
 # %% ../nbs/23_history.ipynb #cd8ba19e
 history_columns = [
@@ -30,7 +29,6 @@ def _part_cells(row, k):
     if f'{k}_n' not in row: return ['-']*3
     return [f"{row[f'{k}_loss']:.4f}", f"{100*row[f'{k}_acc']:.2f}%", f"{row[f'{k}_correct']}/{row[f'{k}_n']}"]
 
-# %% ../nbs/23_history.ipynb #e3799b6a
 def log_line(
     row:dict, # of a `History`
 ) -> str: # one line
@@ -48,44 +46,23 @@ def _cells(row):
     parts = [*_part_cells(row, 'train'), *_part_cells(row, 'valid')]
     return [f"{row['epoch']}/{row['epochs']}", f"{row['lr']:.6f}", *parts, f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
 
-# %% ../nbs/23_history.ipynb #3ef7f930
-def _in_columns(row):
-    "A function that sets cells in columns wide enough for any row like `row`"
-    widest = {**row, 'epoch': row['epochs'], 'train_acc': 1., 'valid_acc': 1.}
-    widest.update(train_correct=row['train_n'], valid_correct=row.get('valid_n'))
-    widths = [max(map(len, o)) for o in zip(_log_head, _cells(row), _cells(widest))]
-    return lambda cells: '  '.join(o.rjust(w) for o,w in zip(cells, widths))
-
-# %% ../nbs/23_history.ipynb #b2ea14f6
-def _loader_note(dls):
-    "Where batches are made, if that is worth a word"
-    if getattr(dls, 'loader', 'cpu')=='device': return ', made on the device'
-    note = getattr(dls, 'loader_note', '')
-    return f', made on the CPU: {note}' if note else ''
-
 # %% ../nbs/23_history.ipynb #0aa815ac
 def describe(
     learn:Learner, # a learner with a `dls`
 ) -> str: # one line
     "Network, device, precision and data of `learn` in a line"
-    model,dls = get_model(learn.model),learn.dls
-    params,amp = list(model.parameters()),getattr(learn, 'mixed_precision', None)
-    name,device = getattr(model, 'arch', type(model).__name__),params[0].device
-    how = amp.amp_mode.value if amp else 'fp32'
-    if how=='bf16' and device.type=='cpu' and not cpu_has_bf16():
-        how += ' (this CPU has no instructions for it: fp32 would be faster)'
-    if any(o.ndim==4 and o.is_contiguous(memory_format=torch.channels_last) and not o.is_contiguous() for o in params):
-        how += ', channels-last'
+    model,dls,amp = get_model(learn.model),learn.dls,getattr(learn, 'mixed_precision', None)
+    name,device = getattr(model, 'arch', type(model).__name__),next(model.parameters()).device
+    made,note = ('the device' if getattr(dls, 'loader', 'cpu')=='device' else 'the CPU'),getattr(dls, 'loader_note', '')
     src = getattr(dls, 'source', None)
     of = '' if getattr(src, 'is_cifar10', None) is None else f' of {source_title(src)}' # where classes are CIFAR-10's
-    each = f' in each of {num_distrib()} processes' if num_distrib()>1 else ''
-    return (f'{name} ({n_params(model):,} parameters) on {device} in {how}: {len(dls.train_ds):,} training and '
-            f'{len(dls.valid_ds):,} validation images{of}, batches of {dls.train.bs}{each}{_loader_note(dls)}')
-
-# %% ../nbs/23_history.ipynb #eb432223
-def _no_table(values): "In place of fastai's table, which has fewer columns"
+    return (f"{name} ({n_params(model):,} parameters) on {device} in {amp.amp_mode.value if amp else 'fp32'}: "
+            f'{len(dls.train_ds):,} training and {len(dls.valid_ds):,} validation images{of}, batches of {dls.train.bs}, '
+            f'made on {made}'+(f': {note}' if note else ''))
 
 # %% ../nbs/23_history.ipynb #709853e6
+def _no_table(values): "In place of fastai's table, which has fewer columns"
+
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
@@ -104,8 +81,6 @@ class History(Callback):
         if self.validating: return
         self.fresh,self.shown = True,self.learn.logger is not noop
         if self.shown: self.learn.logger = _no_table
-        if hasattr(self.learn, 'progress'): return
-        for cb in self.learn._grab_cbs(ShowGraphCallback): cb.run = False # nowhere to draw
 
 # %% ../nbs/23_history.ipynb #fa531405
 @patch
@@ -119,25 +94,20 @@ def before_validate(self:History):
 @patch
 def after_cancel_validate(self:History): self.sums.pop('valid', None) # as `Recorder` does
 
-# %% ../nbs/23_history.ipynb #e94cdbf3
-@patch
-def _count(self:History):
-    "Add a batch to the sums, of what `Recorder` sees too"
-    if len(self.yb)!=1 or self.yb[0].ndim!=1: return
-    y,s = self.yb[0],self.sums.setdefault('train' if self.training else 'valid', [0,0,0])
-    s[0] = s[0]+self.loss.detach().float().mean()*len(y)
-    s[1] = s[1]+(self.pred.argmax(1)==y).sum()
-    s[2] += len(y)
-
-# %% ../nbs/23_history.ipynb #b7338033
+# %% ../nbs/23_history.ipynb #a9dffaa8
 @patch
 def after_batch(self:History):
     if self.training:
         h = self.opt.hypers[-1]
         self.lrs.append(float(h['lr']))
         self.momenta.append(float(h.get('mom', 0)))
-    if self.training or self.dl is self.dls.valid: self._count() # no other items, such as those of `get_preds`
-    if self.shown and not self.validating and not self._epoch_bar(): self._say_progress()
+        if self.shown and not hasattr(self.learn, 'progress'): self._say_progress()
+    elif self.dl is not self.dls.valid: return # other items, such as those of `get_preds`
+    if len(self.yb)!=1 or self.yb[0].ndim!=1: return
+    y,s = self.yb[0],self.sums.setdefault('train' if self.training else 'valid', [0,0,0])
+    s[0] = s[0]+self.loss.detach().float().mean()*len(y)
+    s[1] = s[1]+(self.pred.argmax(1)==y).sum()
+    s[2] += len(y)
 
 # %% ../nbs/23_history.ipynb #fa531406
 @patch
@@ -146,10 +116,9 @@ def before_train(self:History):
         self.rows,self.lrs,self.momenta = [],[],[]
         self.fresh = False
         if self.shown: self.say(describe(self.learn))
-    self.first,self.first_loss = len(self.lrs),len(self.recorder.losses)
-    self.last_said = self.clock()
+    self.first,self.last_said = len(self.lrs),self.clock()
 
-# %% ../nbs/23_history.ipynb #2769c079
+# %% ../nbs/23_history.ipynb #650d7db7
 @patch
 def _sync(self:History):
     for s in self.sums.values(): s[0],s[1] = float(s[0]),int(s[1])
@@ -158,13 +127,12 @@ def _sync(self:History):
 def after_train(self:History):
     self._sync()
     self.train_s = self.clock()-self.start
-    new = self.recorder.losses[self.first_loss:] # on the device until now, see `DeviceSmoothLoss`
-    if new: self.recorder.losses[self.first_loss:] = torch.stack(new).cpu().unbind()
+    self.recorder.losses = [o.cpu() for o in self.recorder.losses] # on the device until now, see `DeviceSmoothLoss`
 
 # %% ../nbs/23_history.ipynb #4efc8a6f
 @patch
 def after_epoch(self:History):
-    if 'train' not in self.sums or self.fresh or self.validating: return
+    if 'train' not in self.sums or self.validating: return
     self._sync()
     row = dict(epoch=self.epoch+1, epochs=self.n_epoch, lr=self.lrs[self.first])
     for k,(loss,correct,n) in self.sums.items():
@@ -173,43 +141,28 @@ def after_epoch(self:History):
     self.rows.append(row)
     if self.shown: self._show(row)
 
-# %% ../nbs/23_history.ipynb #fa531407
-@patch
-def _epoch_bar(self:History): return getattr(getattr(self.learn, 'progress', None), 'mbar', None)
-
 # %% ../nbs/23_history.ipynb #be091db3
 @patch
 def _show(self:History, row):
-    bar = self._epoch_bar()
-    if not bar:
-        self.last_said = self.clock()
-        return self.say(log_line(row))
-    console = isinstance(bar, ConsoleMasterBar)
-    new = not hasattr(bar, 'columns') # a resumed fit begins with a later row
-    if new: bar.columns = _in_columns(row)
-    for cells in [_log_head, _cells(row)] if new else [_cells(row)]:
-        bar.write(bar.columns(cells) if console else cells, table=not console)
+    bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
+    if not isinstance(bar, NBMasterBar): return self.say(log_line(row))
+    for cells in [_cells(row)] if bar.lines else [_log_head, _cells(row)]: bar.write(cells, table=True)
 
-# %% ../nbs/23_history.ipynb #616c3ae3
 @patch
 def __str__(self:History): return '\n'.join(map(log_line, self.rows)) or 'no epoch yet'
 
 @patch
 def _repr_markdown_(self:History): return md_table(_log_head, map(_cells, self.rows), 'r'*len(_log_head))._repr_markdown_()
 
-# %% ../nbs/23_history.ipynb #fa531408
+# %% ../nbs/23_history.ipynb #b7f178b7
 @patch
 def _say_progress(self:History):
-    "Say where the fit is, once in `every` seconds"
-    now = self.clock()
+    "Say where the epoch is, once in `every` seconds"
+    now,done = self.clock(),self.iter+1
     if now-self.last_said<self.every: return
-    self.last_said,gone = now,now-self.start
-    share = (self.iter+1)/self.n_iter if self.training else 1. # of the epoch
-    epoch = np.mean([r['seconds'] for r in self.rows]) if self.rows else gone/share # how long one takes
-    left = max(epoch-gone, 0) + epoch*(self.n_epoch-self.epoch-1)
-    n = self.sums['train'][2]*max(num_distrib(), 1) if self.training and 'train' in self.sums else 0
-    what = f': {n/gone:.0f} images/s,' if n else ':' if self.training else ' of the validation:'
-    self.say(f'epoch {self.epoch+1}/{self.n_epoch}, step {self.iter+1} of {self.n_iter}{what} {duration(left)} left')
+    self.last_said = now
+    left = (now-self.start)/done*((self.n_epoch-self.epoch)*self.n_iter-done)
+    self.say(f'epoch {self.epoch+1}/{self.n_epoch}, step {done} of {self.n_iter}: {duration(left)} left')
 
 # %% ../nbs/23_history.ipynb #82a166ae
 class DeviceSmoothLoss(AvgSmoothLoss):
@@ -219,55 +172,30 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         loss = learn.loss.detach().mean().float()
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
-# %% ../nbs/23_history.ipynb #3e78aa83
-class ClassCounts(Callback):
-    "Count the correct answers and the images of each class in a validation"
-    order,counts = 53,None
-    def before_validate(self):
-        if self.dl is self.dls.valid: self.counts = None
-    def after_batch(self):
-        if self.training or self.dl is not self.dls.valid or len(self.yb)!=1 or self.yb[0].ndim!=1: return
-        y,n_classes = self.yb[0],self.pred.shape[1]
-        if self.counts is None: self.counts = torch.zeros(n_classes, 2, dtype=torch.long, device=y.device)
-        right = self.pred.argmax(1)==y
-        self.counts.index_put_((y.long(), right.long()), torch.ones_like(y, dtype=torch.long), accumulate=True)
-
-    @property
-    def by_class(self): # for each class its correct answers and its images; None where nothing was validated
-        return None if self.counts is None else [(r, w+r) for w,r in self.counts.tolist()]
-
 # %% ../nbs/23_history.ipynb #15b18ef8
 class Progress(ProgressCallback):
     "fastai's progress bar, which asks for the loss only when it is drawn, and knows of earlier epochs"
     def before_fit(self): # fastai's would take the logger, too
         if self.create_mbar: self.mbar = master_bar(range(self.n_epoch))
     def before_epoch(self): pass
-    def after_fit(self): pass # see `end_fit`
     def before_train(self):
-        if bar := getattr(self, 'mbar', None): self._draw(bar)
-        super().before_train()
-
-    def _draw(self, bar):
-        if bar.main_bar.last_v is None:
+        bar = getattr(self, 'mbar', None)
+        if bar and bar.main_bar.last_v is None:
             bar.update(0) # fastprogress starts its clock there
-            history = getattr(self.learn, 'history', None)
-            if history: bar.main_bar.start_t -= sum(r['seconds'] for r in history.rows)
-        bar.update(self.epoch)
+            bar.main_bar.start_t -= sum(r['seconds'] for r in self.learn.history.rows)
+        super().before_epoch()
+        super().before_train()
 
     def after_batch(self):
         drawn = self.pbar.last_v
         self.pbar.update(self.iter+1)
-        if self.pbar.last_v==drawn or not hasattr(self, 'smooth_loss'): return
-        self.pbar.comment = f'{self.smooth_loss.item():.4f}'
+        if self.pbar.last_v!=drawn and hasattr(self, 'smooth_loss'): self.pbar.comment = f'{self.smooth_loss.item():.4f}'
 
+    def after_fit(self): pass
     def end_fit(self): # see `CifarLearner`: also after a fit that failed
-        if hasattr(self, 'mbar'):
-            self.mbar.on_iter_end()
-            del self.mbar
+        super().after_fit()
         pbar = vars(self).pop('pbar', None)
-        if not isinstance(pbar, ConsoleProgressBar): return
-        if pbar.last_v is not None: print(flush=True) # cut off: what the terminal showed stays, on a line of its own
-        else: print('\r'+' '*(shutil.get_terminal_size().columns-1), end='\r', flush=True)
+        if isinstance(pbar, ConsoleProgressBar) and pbar.last_v is not None: print() # it was cut off, and stays
 
 # %% ../nbs/23_history.ipynb #a2b65639
 class BatchProgress(Callback):
@@ -287,23 +215,22 @@ class BatchProgress(Callback):
 # %% ../nbs/23_history.ipynb #27d12212
 _panels = (('loss','Loss','mean loss per image',1), ('acc','Accuracy','images correct, %',100))
 
-def _two_axes(axs):
-    "Axes for the loss and the accuracy over the epochs"
+def _draw_curves(axs, lines):
+    "Draw for each of `lines` (part, histories, style) the mean as a line and the range as a band"
     if axs is None: _,axs = plt.subplots(1, 2, figsize=(9,3.4), layout='constrained')
-    for ax,(_,title,unit,_) in zip(axs, _panels):
+    for ax,(k,title,unit,scale) in zip(axs, _panels):
         ax.set(title=title, xlabel='epoch', ylabel=unit)
         ax.grid(alpha=0.3)
         ax.xaxis.get_major_locator().set_params(integer=True)
+        for part,histories,style in lines:
+            key = f'{part}_{k}'
+            df = pd.DataFrame({r['epoch']: scale*r[key] for r in h if key in r} for h in histories)
+            df = df.dropna(axis=1) # epochs that one of them lacks
+            if df.empty: continue
+            ax.plot(df.columns, df.mean(), marker='o' if df.shape[1]<=50 else None, ms=3, **style)
+            ax.fill_between(df.columns, df.min(), df.max(), color=style['color'], alpha=0.2, lw=0)
+        ax.legend(fontsize=8)
     return axs
-
-# %% ../nbs/23_history.ipynb #bac3bfbc
-def _plot_seeds(ax, histories, key, scale, **kwargs):
-    "The mean of histories as a line, their range as a band; epochs that one of them lacks are left out"
-    eps = sorted(set.intersection(*({r['epoch'] for r in h if key in r} for h in histories)))
-    if not eps: return
-    ys = scale*np.array([[r[key] for r in h if r['epoch'] in eps] for h in histories])
-    line, = ax.plot(eps, ys.mean(0), marker='o' if len(eps)<=50 else None, ms=3, **kwargs)
-    if len(histories)>1: ax.fill_between(eps, ys.min(0), ys.max(0), color=line.get_color(), alpha=0.2, lw=0)
 
 # %% ../nbs/23_history.ipynb #fd108e6d
 def plot_history(
@@ -312,23 +239,16 @@ def plot_history(
     valid:str='validation', # what to call the images it was validated on: 'validation' or 'test'
 ):
     "Loss and accuracy over the epochs, of the training images and of those it was validated on"
-    axs = _two_axes(axs)
-    for ax,(k,_,_,scale) in zip(axs, _panels):
-        for part,label in (('train','training'), ('valid',valid)):
-            _plot_seeds(ax, [rows], f'{part}_{k}', scale, label=label)
-        ax.legend()
-    return axs
-
-# %% ../nbs/23_history.ipynb #21c71c1e
-def _number(key, value): return (int if key in ('epoch','valid_correct','valid_n') else float)(value)
+    return _draw_curves(axs, [('train', [rows], dict(color='C0', label='training')), ('valid', [rows], dict(color='C1', label=valid))])
 
 # %% ../nbs/23_history.ipynb #a83df7da
+def _number(key, value): return (int if key in ('epoch','valid_correct','valid_n') else float)(value)
+
 def read_history(
-    path, # run folder, or its `history.csv`
+    path, # run folder
 ) -> list: # a dict per epoch, numbers as numbers
     "The rows of a run's `history.csv`"
-    path = Path(path)
-    if path.is_dir(): path = path/'history.csv'
+    path = Path(path)/'history.csv'
     if not path.is_file(): raise InputError(f'{path} is missing: give a run folder')
     try:
         with path.open(newline='', encoding='utf8') as f:
@@ -342,7 +262,6 @@ def accuracy_interval(
     n:int, # images, at least 1
 ) -> tuple: # lower and upper bound, 0 to 1
     "Wilson's interval, which covers 95 %, for an accuracy of `correct` out of `n`"
-    check_number('correct', correct, low=0, high=check_number('n', n, low=1, whole=True), whole=True)
     p,z = correct/n,1.96
     mid,half = p+z*z/(2*n),z*sqrt(p*(1-p)/n+z*z/(4*n*n))
     return max(0., (mid-half)/(1+z*z/n)),min(1., (mid+half)/(1+z*z/n))
@@ -432,13 +351,6 @@ def plot_runs(
     valid:str='validation', # what to call the images they were validated on: 'validation' or 'test'
 ):
     "Loss and accuracy over the epochs: mean and range over seeds, training dashed, validation solid"
-    if not runs or not all(hs and all(hs) for hs in runs.values()):
-        raise InputError('there is nothing to plot: give each name the histories of its seeds, '
-                         'with at least one row each')
-    axs = _two_axes(axs)
-    for ax,(k,_,_,scale) in zip(axs, _panels):
-        for i,(nm,hs) in enumerate(runs.items()):
-            for part,ls,label in (('train','--','training'), ('valid','-',valid)):
-                _plot_seeds(ax, hs, f'{part}_{k}', scale, color=f'C{i}', ls=ls, label=f'{nm}, {label}')
-    axs[-1].legend(fontsize=8)
-    return axs
+    parts = (('train','--','training'), ('valid','-',valid))
+    return _draw_curves(axs, [(part, hs, dict(color=f'C{i}', ls=ls, label=f'{nm}, {label}'))
+                         for i,(nm,hs) in enumerate(runs.items()) for part,ls,label in parts])

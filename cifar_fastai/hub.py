@@ -101,11 +101,12 @@ _refusals = { # of the library's errors, the special ones first
 
 # %% ../nbs/44_hub.ipynb #537842fa
 def _why_refused(e, repo_id):
-    text = next((s for k,s in _refusals.items() if isinstance(e, getattr(_hub().errors, k))), None)
     code = getattr(getattr(e, 'response', None), 'status_code', None)
-    if code in (401,403): text = text or 'the Hub refused {0} ({1}): log in with `hf auth login` as someone who may write there'
-    if code is None: text = text or 'the Hub cannot be reached ({2}): try again with a network'
-    return (text or 'the Hub answered {1} for {0}: try again later').format(repo_id, code, type(e).__name__)
+    other = 'the Hub answered {1} for {0}: try again later'
+    if code in (401,403): other = 'the Hub refused {0} ({1}): log in with `hf auth login` as someone who may write there'
+    if code is None: other = 'the Hub cannot be reached ({2}): try again with a network'
+    text = next((s for k,s in _refusals.items() if isinstance(e, getattr(_hub().errors, k))), other)
+    return text.format(repo_id, code, type(e).__name__)
 
 # %% ../nbs/44_hub.ipynb #b422597b
 @contextmanager
@@ -140,7 +141,4 @@ def pull_run(
     "The run folder of a network on the Hub, for `ImageClassifier`; raises `InputError` where there is none"
     wanted = [*_travels, 'config.json', 'README.md']
     with _reaching_hub(repo_id):
-        path = Path(_hub().HfApi(token=token).snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
-    for o in ('model.safetensors','model.json'):
-        if not (path/o).exists(): raise InputError(f'{repo_id} has no {o}: it is not a run of cifar_fastai')
-    return path
+        return Path(_hub().HfApi(token=token).snapshot_download(repo_id, revision=revision, allow_patterns=wanted))

@@ -8,40 +8,16 @@ __all__ = ['Scored', 'CifarInterpretation', 'ScoredItems']
 # %% ../nbs/30_interpret.ipynb #5c2ce7c0
 import json
 from collections import namedtuple
-from contextlib import nullcontext
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
 from sklearn import metrics as skm
-from .core import InputError, show_value, check_kind, check_number, one_of, md_table
-from fastai.vision.all import ClassificationInterpretation, F, Hook, L, Learner, is_iter, noop, patch, torch
-from fastai.vision.all import get_grid, get_model, nn, show_image
+from .core import InputError, show_value, check_kind, check_number, one_of, md_table, md_text, percent
+from fastai.vision.all import ClassificationInterpretation, F, L, Learner, is_iter, noop, patch, torch
+from fastai.vision.all import get_grid, show_image
 from .data import Item, cifar_dls, pick_device
 from .history import BatchProgress, accuracy_interval
 from .models import preserve_state, pick_precision, uncompiled
 from .learner import cifar_learner
 from .runs import Run
-
-# %% ../nbs/30_interpret.ipynb #10dce91b
-def _feature_layer(model):
-    "The layer whose input is the features: the last linear one, of the `head` if there is one"
-    model = getattr(get_model(model), '_orig_mod', get_model(model)) # out of its wrappers
-    head = getattr(model, 'head', None)
-    part = head if isinstance(head, nn.Module) else model
-    linear = [o for o in part.modules() if isinstance(o, nn.Linear)]
-    if linear: return linear[-1]
-    return None if part is model else part
-
-# %% ../nbs/30_interpret.ipynb #04260b44
-def _one_pass(learn, dl):
-    "Logits, targets, losses and features"
-    feats,layer = [],_feature_layer(learn.model)
-    def keep(m, i, o):
-        x = i[0].detach().float().cpu()
-        feats.append(x if x.ndim==2 else x.flatten(2).mean(2))
-    hook = nullcontext() if layer is None else Hook(layer, keep, detach=False)
-    bar = BatchProgress(f'scoring {len(dl.dataset):,} images')
-    with preserve_state(learn.model), uncompiled(), learn.no_bar(), learn.no_logging(), hook:
-        logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=bar)
-    return logits.float(),targs,losses.float(),torch.cat(feats) if feats else None
 
 # %% ../nbs/30_interpret.ipynb #9bef021c
 class CifarInterpretation(ClassificationInterpretation):
@@ -53,10 +29,9 @@ class CifarInterpretation(ClassificationInterpretation):
         act=None, # as in fastai; the softmax of a cross-entropy
         logits=None, # N x classes
         targs=None, # index of the actual class, N
-        features=None, # what goes into the last linear layer, N x channels, or None
     ):
         super().__init__(learn, dl, losses, act)
-        self.logits,self.targs,self.features = logits,torch.as_tensor(targs),features
+        self.logits,self.targs = logits,torch.as_tensor(targs)
         self.probs = logits.softmax(1)
         self.decoded = self.probs.argmax(1)
         self.vocab = list(self.vocab)
@@ -71,17 +46,18 @@ def from_learner(cls:CifarInterpretation,
 ):
     "Score the items of `learn` once, with validation transforms"
     check_kind('learn', learn, Learner, 'a Learner')
-    if ds_idx not in (0,1): raise InputError(f'ds_idx is {ds_idx!r}: 0 is the training items, 1 the validation items')
     ds = (learn.dls.train_ds, learn.dls.valid_ds)[ds_idx] if dl is None else dl.dataset
     why = 'there are no items to interpret' if len(ds)==0 else 'the items have no labels' if len(ds[0])<2 else ''
     if why: raise InputError(f'{why}: give dl=learn.dls.test_dl(items, with_labels=True)')
     if dl is None or dl.shuffle or dl.drop_last or getattr(ds, 'split_idx', 1)==0: # in order, not augmented
         with preserve_state(learn.model): dl = learn.dls.test_dl(ds.items, with_labels=True, bs=256, num_workers=0)
-    logits,targs,losses,feats = _one_pass(learn, dl)
+    bar = BatchProgress(f'scoring {len(dl.dataset):,} images')
+    with preserve_state(learn.model), uncompiled(), learn.no_bar(), learn.no_logging():
+        logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=bar)
     if logits.ndim!=2 or targs.ndim!=1 or targs.is_floating_point():
         raise InputError(f'the network gives {tuple(logits.shape)} for targets of {tuple(targs.shape)}: '
                          'only classifiers with one class for an image can be interpreted here')
-    return cls(learn, dl, losses, act, logits, targs, feats)
+    return cls(learn, dl, losses.float(), act, logits.float(), targs)
 
 # %% ../nbs/30_interpret.ipynb #9bef022a
 def _take(items, idxs): return getattr(items, 'iloc', L(items))[idxs] # a data frame's rows too
@@ -149,8 +125,7 @@ def run_learner(
     model,meta = run.load_model()
     r,c = run.recipe,run.config
     bs,stats = min(r.bs, c['source']['n_train']),(meta['mean'], meta['std'])
-    sizes = dict(n_train=r.n_train, n_valid=r.n_valid)
-    dls = cifar_dls(run.source(source), 'none', bs, r.valid, r.seed, 0, device, stats, **sizes)
+    dls = cifar_dls(run.source(source), 'none', bs, r.valid, r.seed, 0, device, stats, r.n_train, n_valid=r.n_valid)
     auto = pick_precision('auto', dls.device) # what the run computed in, if that is fast here too
     return cifar_learner(dls, model, precision=auto if c.get('precision')==auto else 'fp32')
 
@@ -159,11 +134,10 @@ def run_learner(
 def from_run(cls:CifarInterpretation,
     run_dir, # a finished run folder
     source=None, # its images; by default from where the run had them
-    ds_idx:int=1, # 0: the training items, 1: the validation items
     device=None, # where to compute; by default the GPU if there is one
 ):
     "Load the network of a run and score the images it was validated on"
-    return cls.from_learner(run_learner(run_dir, source, device), ds_idx)
+    return cls.from_learner(run_learner(run_dir, source, device))
 
 # %% ../nbs/30_interpret.ipynb #2dcfe38e
 Scored = namedtuple('Scored', 'idx actual predicted prob prob_actual loss')
@@ -182,11 +156,6 @@ class ScoredItems(list):
         return type(self)(res, self.interp) if isinstance(i, slice) else res
     @property
     def idxs(self): return [o.idx for o in self]
-
-# %% ../nbs/30_interpret.ipynb #b584aa3d
-@patch
-def __str__(self:ScoredItems):
-    return '\n'.join(f'{o.idx}: {o.actual} as {o.predicted}, {100*o.prob:.1f} %, loss {o.loss:.2f}' for o in self)
 
 # %% ../nbs/30_interpret.ipynb #f3e6ab87
 @patch
@@ -287,12 +256,10 @@ def calibration(self:CifarInterpretation,
     bins:int=10, # of equal width over the probability of the predicted class
 ): # data frame with a row for each bin that holds items, and the expected calibration error, 0 to 1
     "Said and true accuracy by confidence, and the expected calibration error"
-    check_number('bins', bins, low=2, whole=True)
     df = pd.DataFrame(dict(confidence=self.probs.max(1).values.double(), accuracy=(self.decoded==self.targs).double()))
     b = np.clip(np.ceil(df.confidence*bins)-1, 0, bins-1)
-    df = df.assign(low=b/bins, high=(b+1)/bins).groupby(['low','high'])
-    df = df.agg(images=('accuracy','size'), confidence=('confidence','mean'), accuracy=('accuracy','mean'))
-    df = df.reset_index()
+    df = df.assign(low=b/bins, high=(b+1)/bins).groupby(['low','high'], as_index=False).agg(
+        images=('accuracy','size'), confidence=('confidence','mean'), accuracy=('accuracy','mean'))
     return df,float((df.images*(df.accuracy-df.confidence).abs()).sum()/len(self.targs))
 
 # %% ../nbs/30_interpret.ipynb #d8c64633
@@ -313,48 +280,18 @@ def plot_calibration(self:CifarInterpretation,
     ax.grid(alpha=0.3)
     return ax
 
-# %% ../nbs/30_interpret.ipynb #c2b22aa8
-@patch
-def _probs_with(self:CifarInterpretation, others):
-    "The mean of the probabilities of this network and of others"
-    probs = [self.probs]
-    for o in others if isinstance(others, (list,tuple,L)) else [others]:
-        logits = getattr(o, 'logits', o)
-        if np.shape(logits)!=tuple(self.logits.shape) or not torch.equal(getattr(o, 'targs', self.targs), self.targs):
-            need = 'x'.join(map(str, self.logits.shape))
-            raise InputError(f'others must be interpretations, or logits of {need}, of the same items in the same order')
-        probs.append(torch.as_tensor(logits).float().softmax(1))
-    return torch.stack(probs).mean(0)
-
-# %% ../nbs/30_interpret.ipynb #7d0e5a31
-@patch
-def _agreement(self:CifarInterpretation, idxs, preds, n):
-    "Share of the `n` nearest other items, by the cosine of features, whose label is the prediction of each of `idxs`"
-    if self.features is None: return torch.full((len(idxs),), torch.nan)
-    x = F.normalize(self.features, dim=1)
-    sim = x[idxs]@x.T
-    sim[range(len(idxs)),idxs] = -torch.inf # not the item itself
-    return (self.targs[sim.topk(n).indices]==preds[:,None]).float().mean(1)
-
 # %% ../nbs/30_interpret.ipynb #b3f1c264
 @patch
 def label_errors(self:CifarInterpretation,
     k:int=20, # at most how many
-    neighbors:int=10, # how many neighbors `neighbors with it` counts
-    others=(), # interpretations, or logits, of other networks for the same items: the mean probabilities then rank
 ): # data frame, most suspicious first; empty if there is none
     "Mistakes, largest loss first; people confirm 30 % of `fast20`'s first 20 on CIFAR-10"
-    check_number('k', k, low=1, whole=True)
-    check_number('neighbors', neighbors, low=1, high=len(self.targs)-1, whole=True)
-    probs = self._probs_with(others)
-    p,preds = probs.max(1)
-    loss = F.nll_loss(probs.clamp(min=1e-30).log(), self.targs, reduction='none')
-    idxs = loss.argsort(descending=True, stable=True)
-    idxs = idxs[preds[idxs]!=self.targs[idxs]][:k]
-    share = self._agreement(idxs, preds[idxs], neighbors)
-    names = np.array(self.vocab)
-    return pd.DataFrame({'item': idxs, 'label': names[self.targs[idxs]], 'suggested': names[preds[idxs]],
-                         'its probability': p[idxs], 'neighbors with it': share, 'loss': loss[idxs]})
+    loss = F.cross_entropy(self.logits, self.targs, reduction='none') # without the smoothing of labels
+    idxs = torch.nonzero(self.decoded!=self.targs).flatten()
+    idxs = idxs[loss[idxs].argsort(descending=True, stable=True)][:k]
+    names,preds = np.array(self.vocab),self.decoded[idxs]
+    return pd.DataFrame({'item': idxs, 'label': names[self.targs[idxs]], 'suggested': names[preds],
+                         'its probability': self.probs[idxs,preds], 'loss': loss[idxs]})
 
 # %% ../nbs/30_interpret.ipynb #2a149021
 @patch
@@ -367,3 +304,17 @@ def tables(self:CifarInterpretation,
     def rows(o): return json.loads(o.to_json(orient='records'))
     return dict(images=len(self.targs), accuracy=self.accuracy, low=low, high=high, per_class=rows(self.per_class()),
                 most_confused=[list(o) for o in self.most_confused()[:confused]], ece=ece, calibration=rows(df))
+
+# %% ../nbs/30_interpret.ipynb #331d98c8
+@patch
+def __repr__(self:CifarInterpretation):
+    return f'{len(self.targs):,} images of {len(self.vocab)} classes, {percent(self.accuracy)} correct'
+
+@patch
+def _repr_markdown_(self:CifarInterpretation):
+    t = self.tables(3)
+    pairs = ', '.join(f'{a} predicted as {p} ({n})' for a,p,n in t['most_confused'])
+    return (f"**{t['images']:,} images** of {len(self.vocab)} classes\n\n"
+            f"- accuracy {percent(t['accuracy'])}, 95 % interval {percent(t['low'])} to {percent(t['high'])}\n"
+            f"- expected calibration error {percent(t['ece'])}\n"
+            f"- most often confused: {md_text(pairs) or 'none'}")

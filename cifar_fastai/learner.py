@@ -11,7 +11,7 @@ from torch import nn
 from fastai.vision.all import (
     accuracy, AMPMode, Callback, CrossEntropyLossFlat, DataLoaders, L, Learner, MixedPrecision, noop, ProgressCallback,
     torch)
-from .callbacks import PlainLayout, DevicePrecision, KeepMemory
+from .callbacks import PlainLayout, DevicePrecision
 from .core import check_kind, check_number, InputError, one_of, has_bar, RunError
 from .models import archs, channels_last_is_safe, check_model_kw, pick_precision, ResNet, initialize
 from .data import spread_items
@@ -47,14 +47,12 @@ class CifarLearner(Learner):
         "Leave the progress bar out, and put back the same one"
         with self.removed_cbs(self._grab_cbs(ProgressCallback)): yield self
 
-# %% ../nbs/24_learner.ipynb #ef6fd123
+# %% ../nbs/24_learner.ipynb #dfd7520c
 def _check_n_classes(n, dls):
-    "Raise an error where a network has `n` outputs and the data another number of classes"
     if n!=len(dls.vocab):
         raise RunError(f'the network has {n} outputs, and the data {len(dls.vocab)} classes: give a network that was '
                        'made for these classes, or the data it was trained on')
 
-# %% ../nbs/24_learner.ipynb #dfd7520c
 class _CheckLabels(Callback):
     "Look at the first batch of each pass: the others are alike, and asking loaders for their classes takes Python long"
     def after_pred(self):
@@ -64,8 +62,7 @@ class _CheckLabels(Callback):
             raise RunError('these items have no labels, so there is no loss to report: give a loader with labels '
                            '(with_labels=True), or ask for predictions alone')
         if not isinstance(self.learn.loss_func, CrossEntropyLossFlat) or not hasattr(self.dls, 'vocab'): return
-        if getattr(self.pred, 'ndim', 0)==2:
-            _check_n_classes(self.pred.shape[1], self.dls)
+        _check_n_classes(self.pred.shape[-1], self.dls)
 
 # %% ../nbs/24_learner.ipynb #e94cf0bd
 def _network(arch, dls, model_kw):
@@ -103,7 +100,7 @@ def _optimizer(opt, opt_kw, lr, wd, device):
     own = {}
     if isinstance(opt, str):
         opt,own = opts[one_of('optimizer', opt, opts)]
-        opt = with_fused(with_options(opt, opt_kw), device)
+        opt = with_options(with_fused(opt, device), opt_kw)
     elif not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
     for o in (lr.start, lr.stop) if isinstance(lr, slice) else (lr,):
         if o is not None: check_number('lr', o, above=0)
@@ -113,7 +110,6 @@ def _optimizer(opt, opt_kw, lr, wd, device):
 # %% ../nbs/24_learner.ipynb #c5eb06f9
 def _device_callbacks(model, device, precision):
     res = [] if precision=='fp32' else [DevicePrecision(precision)]
-    if device.type=='cpu': res.append(KeepMemory())
     if not channels_last_is_safe(model, device): res.append(PlainLayout())
     return res
 

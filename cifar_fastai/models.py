@@ -7,6 +7,7 @@ __all__ = ['archs', 'BasicBlock', 'ResNet', 'resnet18', 'resnet34', 'n_params', 
 
 # %% ../nbs/20_models.ipynb #c07af225
 import torchinfo
+from contextlib import suppress
 from html import escape
 from fastai.vision.all import F, contextmanager, inspect, math, namedtuple, nn, np, random, re, torch
 from .core import check_kind, check_number, check_numbers, InputError, one_of
@@ -122,21 +123,17 @@ def preserve_state(model):
 def uncompiled(): return torch.compiler.set_stance('force_eager')
 
 # %% ../nbs/20_models.ipynb #ffc5a3fc
-def _output_shapes(model, h, w, device):
-    "The shape of each module's output for one image, an entry for each time it runs, and the error that ended the pass"
-    shapes,error = {},None
+def _note_shapes(model, h, w, shapes):
+    "Add the shape of each module's output for one image to `shapes`, an entry for each time it runs"
     def shape(o): return tuple(o.shape) if isinstance(o, torch.Tensor) else None
     def note(nm): return lambda m,i,o: shapes.setdefault(nm, []).append(shape(o))
     hooks = [m.register_forward_hook(note(nm)) for nm,m in model.named_modules() if nm]
     channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-    x = torch.zeros(1, channels, h, w, device=device, dtype=next(model.parameters()).dtype)
     try:
         with preserve_state(model), torch.no_grad(), uncompiled():
-            weights = {k: v.to(device) for k,v in model.state_dict(keep_vars=True).items()}
-            torch.func.functional_call(model.eval(), weights, x)
-    except Exception as e: error = e
-    for o in hooks: o.remove()
-    return shapes,error
+            model.eval()(next(model.parameters()).new_zeros(1, channels, h, w))
+    finally:
+        for o in hooks: o.remove()
 
 # %% ../nbs/20_models.ipynb #7b1f6c02
 LayerOutput = namedtuple('LayerOutput', 'shapes axes') # a shape for each run; axes of channels, height, width, or None
@@ -151,20 +148,16 @@ def _axes(module, shapes, large):
         return (1,2,3) if a==1<b<c else (3,1,2) if c==1<a<b else None # such as heads x tokens x tokens
     return (1,2,3) if isinstance(module, _channels_first) else None # in a network or a layer of one size only
 
-# %% ../nbs/20_models.ipynb #modl0008
 def layer_outputs(
     model:nn.Module, # any network on images
     size=32, # height and width of the images, pixels: a number, or a pair
 ) -> dict: # module path to `LayerOutput`
     "What each module of `model` gives for one image, in the order they run"
     h,w = (check_number('size', o, low=4, whole=True) for o in np.broadcast_to(size, 2).tolist())
-    model = getattr(model, '_orig_mod', model) # `torch.compile` wraps the network
-    device = next(model.parameters()).device
-    shapes,error = _output_shapes(model, h, w, device)
-    if error: raise error
+    model,shapes,large = getattr(model, '_orig_mod', model),{},{} # `torch.compile` wraps the network
+    _note_shapes(model, h, w, shapes)
     f = -(-32//min(h, w)) # large enough for every layer to grow
-    large,error = _output_shapes(model, 2*f*h, 3*f*w, 'meta') # shapes alone, which takes next to no time
-    if error: large = {**_output_shapes(model, 2*f*h, 3*f*w, device)[0], **large} # some tensor stayed on its device
+    with suppress(Exception): _note_shapes(model, 2*f*h, 3*f*w, large) # a network of one size only ends in an error
     return {nm: LayerOutput(o, _axes(model.get_submodule(nm), o, large.get(nm, [None])[0])) for nm,o in shapes.items()}
 
 # %% ../nbs/20_models.ipynb #modl0009
@@ -197,26 +190,19 @@ class Summary(str):
 _kernels = dict(depth=4, col_names=('input_size','output_size','num_params','kernel_size','params_percent'))
 _full    = dict(depth=3, row_settings=('var_names',),
     col_names=('kernel_size','input_size','output_size','num_params','mult_adds','trainable'))
-_styles  = dict(layers=(1, dict(depth=9)), kernels=(64, _kernels), full=(20, _full))
-
-# %% ../nbs/20_models.ipynb #modl0011
-def _inner_first(infos):
-    rows,open_ = [],[]
-    for o in [*infos, None]:
-        while open_ and (o is None or open_[-1].depth>=o.depth): rows.append(open_.pop())
-        open_.append(o)
-    return [o for o in rows if o.depth>0 and not isinstance(o.module, nn.Sequential)]
+_styles  = dict(layers=None, kernels=(64, _kernels), full=(20, _full))
 
 # %% ../nbs/20_models.ipynb #modl0021
-def _layers_table(stats, model, size):
-    rows,bar = _inner_first(stats.summary_list),'='*66
+def _layers_table(model, size):
+    runs = [(model.get_submodule(k), s) for k,o in layer_outputs(model, size).items() for s in o.shapes if s]
+    rows,bar = [(m, s) for m,s in runs if not isinstance(m, nn.Sequential)],'='*66
     res = [f"{'Layer (type)':>22} {'Output shape':>24} {'Param #':>14}", bar]
-    for i,o in enumerate(rows, 1):
-        own = sum(p.numel() for p in o.module.parameters(recurse=False))
-        res.append(f'{f"{o.class_name}-{i}":>22} {str([-1, *o.output_size[1:]]):>24} {own:>14,}')
+    for i,(m,s) in enumerate(rows, 1):
+        own = sum(p.numel() for p in m.parameters(recurse=False))
+        res.append(f'{f"{type(m).__name__}-{i}":>22} {str([-1, *s[1:]]):>24} {own:>14,}')
     n,train,image = sum(p.numel() for p in model.parameters()),n_params(model),3*size*size
     counts = [f'Total params: {n:,}', f'Trainable params: {train:,}', f'Non-trainable params: {n-train:,}']
-    outputs = 2*sum(torch.Size(o.output_size).numel() for o in rows) # held twice: values and gradients
+    outputs = 2*sum(math.prod(s) for _,s in rows) # held twice: values and gradients
     sizes = {'Input': image, 'Forward/backward pass': outputs, 'Params': n, 'Estimated total': image+outputs+n}
     return [*res, bar, *counts, bar, *(f'{k} size (MB): {v*4/1024**2:.2f}' for k,v in sizes.items())]
 
@@ -225,13 +211,13 @@ def summary(
     model:nn.Module, # the network; comes back as it was
     style:str='layers', # 'layers', 'kernels' or 'full'
     size:int=32, # height and width of the images, pixels
-    bs:int=None, # images in the batch; 1 for 'layers', 64 for 'kernels', 20 for 'full'
+    bs:int=None, # images in the batch; by default 64 for 'kernels', 20 for 'full'; always 1 for 'layers'
 ) -> Summary:
     "Tell the layers of `model` in one of three tables"
-    n,kw = _styles[one_of('style', style, _styles)]
+    if one_of('style', style, _styles)=='layers': return Summary('\n'.join(_layers_table(model, size)))
+    n,kw = _styles[style]
     with preserve_state(model), uncompiled():
         stats = torchinfo.summary(model, (bs or n, 3, size, size), verbose=0, **kw)
-    if style=='layers': return Summary('\n'.join(_layers_table(stats, model, size)))
     return Summary(re.sub(r'\(Units\.(\w)\w*\)', r'(\1)', str(stats))) # torchinfo 1.8.0 prints an Enum here
 
 # %% ../nbs/20_models.ipynb #96bd0e4a
@@ -284,10 +270,8 @@ def initialize(
 
 # %% ../nbs/20_models.ipynb #4a90ee00
 def cpu_has_bf16() -> bool: # AVX512-BF16 or AMX on x86, the BF16 extension on Arm
-    "Does this CPU have instructions for bfloat16?"
-    if not hasattr(torch.cpu, 'get_capabilities'): # torch before 2.11
-        return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', bool)())
-    caps = torch.cpu.get_capabilities()
+    "Does this CPU have instructions for bfloat16? torch before 2.11 cannot tell"
+    caps = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(caps.get(o) for o in ('avx512_bf16', 'amx_bf16', 'bf16', 'arm_bf16'))
 
 # %% ../nbs/20_models.ipynb #modl0024

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save
-from .core import InputError, check_kind, check_number, write_atomic
+from .core import InputError, check_kind, write_atomic
 from .models import ResNet, preserve_state
 from .data import spread_items
-from fastai.vision.all import Callback, DataLoaders, F, Hook, Learner, nn, torch
+from fastai.vision.all import Callback, F, Hook, Learner, nn, torch
 
 # %% ../nbs/27_ood.ipynb #257e8f1d
 def energy(
@@ -89,9 +89,8 @@ def _features_of(learn, items, bs=128):
     "Features of items without augmentation, by name"
     res = []
     with preserve_state(learn.model), torch.no_grad(), torch.autocast(learn.dls.device.type, enabled=False):
-        dls = DataLoaders(*(getattr(o, 'dl', o) for o in learn.dls.loaders)) # not a process's share of them
         learn.model.eval()
-        for (xb,) in dls.test_dl(items, bs=bs, num_workers=0):
+        for (xb,) in learn.dls.test_dl(items, bs=bs, num_workers=0):
             res.append(picture_features(learn.model, xb.as_subclass(torch.Tensor))[1])
     return {k: torch.cat([o[k].cpu() for o in res]) for k in KnownFeatures.names}
 
@@ -101,11 +100,8 @@ def known_features(
     n:int=1000, # training images to keep, and validation images to compare with, at most
 ) -> KnownFeatures:
     "The features of training images of a learner, compared with those of the images it is validated on"
-    check_number('n', n, low=1, whole=True)
     check_kind('learn.model', learn.model, ResNet, 'a ResNet of this package')
-    parts = [ds.items for ds in (learn.dls.train_ds, learn.dls.valid_ds)]
-    if not all(map(len, parts)): raise InputError('this learner has no training or no validation images')
-    train,valid = (_features_of(learn, spread_items(o, n)) for o in parts)
+    train,valid = (_features_of(learn, spread_items(o.items, n)) for o in (learn.dls.train_ds, learn.dls.valid_ds))
     known = KnownFeatures(train, [1,1], np.zeros(101))
     scales = [knn_distance(valid[k], known.features[k]).mean() for k in known.names]
     known.scales = np.float32(scales)

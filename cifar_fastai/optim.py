@@ -10,15 +10,14 @@ import copy, inspect, tempfile
 import matplotlib.pyplot as plt
 import numpy as np
 from collections import defaultdict
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from torch import nn
-from fastai.optimizer import detuplify_pg, set_item_pg
+from fastai.optimizer import set_item_pg
 from fastai.vision.all import (
     combine_scheds, get_model, L, Learner, minimum, noop, OptimWrapper, ParamScheduler, patch, ReduceLROnPlateau,
     SchedLin, slide, steep, torch, valley)
-from .core import check_number, check_numbers, InputError, md_table, one_of
+from .core import check_number, InputError, md_table, one_of
 from .models import preserve_state
 from .history import BatchProgress
 
@@ -68,7 +67,6 @@ class Muon(torch.optim.Optimizer):
         ratio:float=2., # rate of the kernels over `lr`
         muon_momentum:float=0.6, # of the kernels
     ):
-        check_number('ratio', ratio, above=0)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, ratio=ratio,
                                       muon_momentum=muon_momentum))
 
@@ -107,6 +105,16 @@ def step(self:Muon, closure=None):
             (self._step_kernels if shape else self._step_sgd)(*map(list, zip(*ps)), g)
 
 # %% ../nbs/21_optim.ipynb #94b618e6
+class _Hypers(dict):
+    "Hyperparameters of a group; what is written into it is set in the optimizer"
+    def __init__(self, values, put):
+        super().__init__(values)
+        self.put = put
+    def __setitem__(self, k, v):
+        super().__setitem__(k, v)
+        self.put(k, v)
+
+# %% ../nbs/21_optim.ipynb #bab7786c
 class TorchOpt(OptimWrapper):
     "A PyTorch optimizer for fastai that decays no norm and no bias, whatever the groups are"
     def __init__(self,
@@ -122,45 +130,28 @@ class TorchOpt(OptimWrapper):
         super().__init__(L(ps for _,ps in parts if ps), opt=opt, **kwargs)
         if 'wd' in self.bwd_map: self._set_hyper('wd', [h['wd'] for h in self.hypers])
 
-# %% ../nbs/21_optim.ipynb #94b618e4
-class _Hypers(dict):
-    "Hyperparameters of a group; what is written into it is set in the optimizer"
-    def __init__(self, values, put):
-        super().__init__(values)
-        self.put = put
-    def __setitem__(self, k, v):
-        super().__setitem__(k, v)
-        self.put(k, v)
-
 # %% ../nbs/21_optim.ipynb #78f31e16
 @patch
-def _parts(self:TorchOpt, i): return [pg for pg,o in zip(self.opt.param_groups, self.group_of) if o==i]
-
-@patch
 def _put(self:TorchOpt, i, k, v):
-    for pg in self._parts(i):
-        decays = any(p.ndim>1 for p in pg['params'])
-        set_item_pg(pg, self.bwd_map[k], v if k!='wd' or decays else 0.)
+    for pg,o in zip(self.opt.param_groups, self.group_of):
+        if o==i: set_item_pg(pg, self.bwd_map[k], v if k!='wd' or pg['params'][0].ndim>1 else 0.)
 
-# %% ../nbs/21_optim.ipynb #a04748f4
 @patch
 def _set_hyper(self:TorchOpt, k, vs):
     for i,v in enumerate(vs): self._put(i, k, v)
 
-# %% ../nbs/21_optim.ipynb #8ee60479
+# %% ../nbs/21_optim.ipynb #227c3e3d
 @patch(as_prop=True)
 def hypers(self:TorchOpt):
-    res = []
-    for i in range(self.group_of[-1]+1):
-        values = detuplify_pg(self._parts(i)[0])
-        named = {self.fwd_map.get(k, k): v for k,v in values.items() if v is not None} # TensorBoard takes numbers only
-        res.append(_Hypers(named, partial(self._put, i)))
-    return res
+    every = OptimWrapper.hypers.fget(self)
+    firsts = [every[self.group_of.index(i)] for i in range(self.group_of[-1]+1)]
+    numbers = [{k: v for k,v in o.items() if v is not None} for o in firsts] # TensorBoard takes nothing else
+    return [_Hypers(o, partial(self._put, i)) for i,o in enumerate(numbers)]
 
-# %% ../nbs/21_optim.ipynb #ae9007d1
 @patch(as_prop=True)
 def param_lists(self:TorchOpt):
-    return [L(p for pg in self._parts(i) for p in pg['params']) for i in range(self.group_of[-1]+1)]
+    groups = [*zip(self.group_of, self.opt.param_groups)]
+    return [L(p for o,pg in groups if o==i for p in pg['params']) for i in range(self.group_of[-1]+1)]
 
 # %% ../nbs/21_optim.ipynb #94b618e5
 def depth_groups(
@@ -182,8 +173,7 @@ opts = dict(sgd  =(partial(TorchOpt, opt=torch.optim.SGD, momentum=0.9, nesterov
 def with_fused(opt, device):
     "`opt` with one operation for all weights, where the device is a GPU and PyTorch has such an operation"
     known = inspect.signature(opt.keywords['opt']).parameters
-    chosen = {'fused','foreach','differentiable'}&{*opt.keywords}
-    return partial(opt, fused=True) if device.type=='cuda' and 'fused' in known and not chosen else opt
+    return partial(opt, fused=True) if device.type=='cuda' and 'fused' in known else opt
 
 # %% ../nbs/21_optim.ipynb #f88b81b3
 def with_options(opt, kw):
@@ -204,10 +194,6 @@ def linear_cycle(
     div_final:float=100., # first over last rate
 ): # a function of the position, 0 to 1, as fastai's schedules are
     "A linear one-cycle schedule with the steps of PyTorch's `OneCycleLR`"
-    check_number('n_steps', n_steps, low=1, whole=True)
-    check_numbers('lr_max', np.atleast_1d(lr_max), above=0)
-    check_number('pct_start', pct_start, above=0, below=1)
-    for k,v in dict(div=div, div_final=div_final).items(): check_number(k, v, above=0)
     first,last = lr_max/div,max(n_steps-1, 1)
     pct = min(max((pct_start*n_steps-1)/last, 1e-9), 1-1e-9)
     f = combine_scheds([pct, 1-pct], [SchedLin(first, lr_max), SchedLin(lr_max, first/div_final)])
@@ -230,7 +216,7 @@ def fit_linear_cycle(self:Learner,
     if self.opt is None: self.create_opt()
     self.opt.set_hyper('lr', self.lr if lr_max is None else lr_max)
     lrs = np.array([h['lr'] for h in self.opt.hypers])
-    m0,m1,m2 = check_numbers('moms', moms or self.moms, 3, low=0, below=1)
+    m0,m1,m2 = moms or self.moms
     scheds = dict(lr=linear_cycle(n_epoch*len(self.dls.train), lrs, pct_start, div, div_final),
                   mom=combine_scheds([pct_start, 1-pct_start], [SchedLin(m0, m1), SchedLin(m1, m2)]))
     self.fit(n_epoch, cbs=[ParamScheduler(scheds), *L(cbs)], reset_opt=reset_opt, wd=wd)
@@ -241,22 +227,22 @@ def plot_lr(
     moms=None, # the momentum of each step, drawn against an axis on the right
     ax=None, # matplotlib axes
 ):
-    "The learning rate, and the momentum, over the steps of a run"
+    "The learning rate and the momentum over the steps of a run"
     if ax is None: _,ax = plt.subplots(figsize=(5,3.2), layout='constrained')
     ax.plot(range(1, len(lrs)+1), lrs, color='C2')
-    ax.set(title='Learning rate', xlabel='training step (batches)', ylabel='learning rate')
+    ax.set(title='Learning rate', xlabel='training step (batches)')
+    ax.set_ylabel('learning rate', color='C2')
     ax.grid(alpha=0.3)
-    if moms is not None and len(moms):
-        ax.set_title('Learning rate and momentum')
-        ax.yaxis.label.set_color('C2')
-        right = ax.twinx()
-        right.plot(range(1, len(moms)+1), moms, color='C1', ls='--', lw=1)
-        right.set_ylabel('momentum', color='C1')
+    if moms is None: return ax
+    ax.set_title('Learning rate and momentum')
+    right = ax.twinx()
+    right.plot(range(1, len(moms)+1), moms, color='C1', ls='--', lw=1)
+    right.set_ylabel('momentum', color='C1')
     return ax
 
 # %% ../nbs/21_optim.ipynb #70637d3f
-def _fit_plateau(learn, n_epoch, lr, cbs=None, monitor='train_loss', patience=2, factor=10., min_lr=0., **kw):
-    plateau = ReduceLROnPlateau(monitor, patience=patience, factor=factor, min_lr=min_lr)
+def _fit_plateau(learn, n_epoch, lr, cbs=None, patience=2, factor=10., min_lr=0., **kw):
+    plateau = ReduceLROnPlateau('train_loss', patience=patience, factor=factor, min_lr=min_lr)
     learn.fit(n_epoch, lr, cbs=[plateau, *L(cbs)], **kw)
 
 schedules = dict(one_cycle=Learner.fit_one_cycle, linear=Learner.fit_linear_cycle, plateau=_fit_plateau,
@@ -299,40 +285,27 @@ def plot(self:LRSuggestions,
     return ax
 
 # %% ../nbs/21_optim.ipynb #5bd19e7a
-@contextmanager
-def _untouched(learn):
-    "Put `learn`, its loaders and the random states back to what they were"
-    model = copy.deepcopy(learn.model.state_dict())
-    opt_state = copy.deepcopy(learn.opt.state_dict()) if learn.opt else None
-    attrs = [(o, copy.copy(vars(o))) for o in (learn, *learn.cbs)]
-    policies = [t for dl in learn.dls.loaders for t in getattr(dl.after_item, 'fs', []) if hasattr(t, 'aug')]
-    draws = [(t, copy.deepcopy(vars(t))) for t in policies]
-    draws += [(dl, dict(rng=copy.deepcopy(dl.rng))) for dl in learn.dls.loaders if hasattr(dl, 'rng')]
-    try:
-        with preserve_state(learn.model): yield
-    finally:
-        for o,d in attrs:
-            vars(o).clear()
-            vars(o).update(d)
-        for o,d in draws: vars(o).update(d)
-        learn.model.load_state_dict(model)
-        learn.model.zero_grad()
-        if opt_state: learn.opt.load_state_dict(opt_state)
-
-# %% ../nbs/21_optim.ipynb #2aa8291c
 _watchers = {f'fastai.callback.{o}' for o in ('progress','tracker','tensorboard','wandb','neptune','comet')}
 def _watches(cb): return getattr(cb, 'watches', False) or any(o.__module__ in _watchers for o in type(cb).__mro__)
+
+def _copy(learn, path):
+    "A learner that trains a copy of the network, keeps its files in `path`, and leaves out what writes or draws"
+    res = copy.copy(learn)
+    res.model,res.opt = copy.deepcopy((learn.model, learn.opt))
+    res.path,res.model_dir = path,path
+    res.save = noop # nothing is to be put back; at files, several processes would wait for each other
+    res.cbs = L()
+    return res.add_cbs(copy.copy(cb) for cb in learn.cbs if not _watches(cb))
 
 # %% ../nbs/21_optim.ipynb #15acb9c0
 def _mock_training(learn, start_lr, end_lr, num_it):
     "Rates and smoothed losses of the steps, up to the last finite loss"
-    with _untouched(learn), tempfile.TemporaryDirectory() as tmp:
-        learn.cbs = learn.cbs.filter(_watches, negate=True)
-        learn.path,learn.model_dir = Path(tmp),tmp
-        learn.save = noop # the weights are kept here: at files, several processes would wait for each other
-        with learn.added_cbs(BatchProgress('looking for a learning rate', num_it)):
-            learn.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
-        lrs,losses = np.array(learn.recorder.lrs),np.array([float(o) for o in learn.recorder.losses])
+    rngs = [copy.copy(dl.rng) for dl in learn.dls.loaders]
+    with preserve_state(learn.model), tempfile.TemporaryDirectory() as tmp:
+        mock = _copy(learn, Path(tmp)).add_cb(BatchProgress('looking for a learning rate', num_it))
+        mock.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
+    for dl,rng in zip(learn.dls.loaders, rngs): dl.rng = rng
+    lrs,losses = np.array(mock.recorder.lrs),np.array([float(o) for o in mock.recorder.losses])
     finite = np.isfinite(losses)
     n = len(lrs) if finite.all() else int(finite.argmin())
     if n<num_it//10+20:

@@ -71,7 +71,6 @@ def value(s):
         except ValueError: pass
     return None if s=='none' else s
 
-# %% ../nbs/60_options.ipynb #b515f366
 def callback(s): return pair(s) if '=' in s else (s,{})
 def names(s): return tuple(s.split(','))
 def pixels(s): return [] if s=='none' else [int(o) for o in s.split(',')]

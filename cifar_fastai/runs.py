@@ -7,25 +7,28 @@ __all__ = ['save_weights', 'load_weights', 'Run']
 
 # %% ../nbs/26_runs.ipynb #7679269b
 import errno, platform, socket
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from itertools import chain, count
 from typing import Annotated
 from pydantic import ConfigDict, create_model, Field, ValidationError
 from safetensors.torch import load, save
-from fastai.vision.all import Callback, csv, hashlib, io, Learner, np, os, patch, Path, plt, re, time, torch
+from fastai.vision.all import Callback, hashlib, np, os, patch, Path, pd, plt, re, time, torch
 from . import __version__
-from .checkpoints import resume_from
 from .core import (
     check_kind, count_epochs, count_of, InputError, md_table, md_text, percent, read_json, RunError, save_figure,
     write_atomic, write_json, writing_to)
 from .history import describe, diagnose, history_columns, log_line, read_history
 from .models import ResNet
-from .recipes import make_recipe, Recipe
+from .recipes import make_recipe, old_views, Recipe
 from .sources import load_source, Source, source_title
 try: import fcntl
 except ImportError: fcntl = None # Windows has none
+
+# %% ../nbs/26_runs.ipynb #b1f8pack
+def pack_weights(model) -> bytes: # what `model.safetensors` holds
+    return save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()})
 
 # %% ../nbs/26_runs.ipynb #b1f8dd50
 def save_weights(
@@ -34,20 +37,16 @@ def save_weights(
     vocab, # class names, in the order of the logits
     stats, # mean and standard deviation of each channel, scale 0-1
     size:int=32, # height and width of the images, pixels
-    energy=None, # energy of each validation image, to judge later whether a picture is unlike them
 ):
     "Write `model.safetensors` and `model.json` to the folder `path`"
-    path = Path(path)
+    path,weights = Path(path),pack_weights(model)
     path.mkdir(parents=True, exist_ok=True)
     (path/'features.safetensors').unlink(missing_ok=True) # of the weights before, see `ood`
-    weights = save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()})
     write_atomic(path/'model.safetensors', weights)
-    meta = dict(model=model.config, arch=getattr(model, 'arch', None), vocab=list(vocab), mean=list(map(float, stats[0])),
-                std=list(map(float, stats[1])), size=int(size), weights_sha256=hashlib.sha256(weights).hexdigest(),
-                cifar_fastai=__version__)
-    if energy is not None:
-        meta['energy'] = [round(float(o), 4) for o in np.percentile(np.asarray(energy, float), range(101))]
-    write_json(path/'model.json', meta)
+    mean,std = (list(map(float, o)) for o in stats)
+    write_json(path/'model.json', dict(
+        model=model.config, arch=getattr(model, 'arch', None), vocab=list(vocab), mean=mean, std=std, size=int(size),
+        weights_sha256=hashlib.sha256(weights).hexdigest(), cifar_fastai=__version__))
 
 # %% ../nbs/26_runs.ipynb #b6a79c34
 _data = ConfigDict(strict=True, allow_inf_nan=False)
@@ -69,23 +68,20 @@ def _read(f, kind, remedy):
     return d
 
 # %% ../nbs/26_runs.ipynb #b6a79wts
-def _check_weights(f, weights, model):
-    "Raise `InputError` if `weights`, read from the file `f`, are not finite numbers for `model`"
+def _read_weights(f, model, meta, again):
+    "The weights of the file `f`; raises `InputError` if they are not finite numbers for `model`, or not those of `meta`"
+    data = f.read_bytes()
+    try: weights = load(data)
+    except Exception as e: raise InputError(f'{f} cannot be read ({e}): {again}') from e
     have,want = ({k: (tuple(v.shape), v.dtype) for k,v in d.items()} for d in (weights, model.state_dict()))
     for k in {**want, **have}:
         if have.get(k)!=want.get(k):
             raise InputError(f'{f} and model.json do not fit: {k} is {have.get(k, "missing")} in place of '
                              f'{want.get(k, "none")}; copy both again from one run folder')
-    for k,v in weights.items():
-        if v.is_floating_point() and not v.isfinite().all():
-            raise InputError(f'{f} has weights that are not finite ({k}): '
-                             'the run diverged or the file is damaged; take another run')
-
-def _weights(f, model, meta, again):
-    data = f.read_bytes()
-    try: weights = load(data)
-    except Exception as e: raise InputError(f'{f} cannot be read ({e}): {again}') from e
-    _check_weights(f, weights, model)
+    bad = [k for k,v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise InputError(f'{f} has weights that are not finite ({bad[0]}): '
+                         'the run diverged or the file is damaged; take another run')
     if meta.get('weights_sha256') not in (None, hashlib.sha256(data).hexdigest()):
         raise InputError(f'{f} is not the file that model.json was written with: {again}')
     return weights
@@ -108,8 +104,8 @@ def load_weights(
         with torch.device('meta'): model = ResNet(**meta['model']) # takes no memory, whatever numbers there are
     except (TypeError, ValueError) as e:
         raise InputError(f"{path/'model.json'} is not of a network of this package ({e}): {again}") from e
-    model.load_state_dict(_weights(path/'model.safetensors', model, meta, again), assign=True)
-    if meta.get('arch') is not None: model.arch = meta['arch']
+    model.load_state_dict(_read_weights(path/'model.safetensors', model, meta, again), assign=True)
+    model.arch = meta.get('arch')
     return model.eval().to(device),meta
 
 # %% ../nbs/26_runs.ipynb #92dfa839
@@ -134,6 +130,7 @@ class Run:
         self.recipe = recipe or make_recipe(self.config['recipe'])
         f = self.path/'metrics.json'
         self.metrics = _read(f, _Metrics, 'copy it again, or remove it') if f.exists() else {}
+        if 'tta' in self.metrics: self.metrics['tta'] = {old_views.get(k, k): v for k,v in self.metrics['tta'].items()}
 
     @cached_property
     def history(self): return read_history(self.path) if (self.path/'history.csv').exists() else []
@@ -239,8 +236,10 @@ def _open_locked(f):
 _held = set() # the lock files of this process
 
 @contextmanager
-def _locked(path):
-    "Keep other runs out of the folder `path`; raises `RunError` where one is at work in it"
+def lock_folder(
+    path, # of a run
+):
+    "Keep other runs out of a folder within; raises `RunError` where one is at work in it"
     f = Path(path).resolve()/'.lock'
     if f in _held: raise RunError(f'folder {path} is in use by this process: let that run end')
     with writing_to(path): fd = _open_locked(f)
@@ -250,16 +249,6 @@ def _locked(path):
         _held.discard(f)
         with suppress(OSError): f.unlink()
         os.close(fd)
-
-@patch
-def lock(self:Run):
-    "Keep other runs out of the folder within; raises `RunError` where one is at work in it"
-    return _locked(self.path)
-
-@patch
-def writing(self:Run):
-    "Say in a line why what is within cannot write to the folder"
-    return writing_to(self.path)
 
 # %% ../nbs/26_runs.ipynb #74bcd4ee
 def is_leftover(path):
@@ -275,28 +264,26 @@ def free_folder(
         stem = Path('runs')/re.sub(r'[^\w.-]+', '-', f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
         return next(o for o in chain([stem], (Path(f'{stem}-{i}') for i in count(2))) if not o.exists())
     path = Path(check_kind('run_dir', path, (str,Path), 'the path of a folder')).expanduser()
-    try: taken = path.resolve().exists() and (not path.is_dir() or not all(map(is_leftover, path.iterdir())))
-    except (OSError, ValueError, RuntimeError) as e: raise InputError(f'run folder {path} cannot be used ({e}): name another') from e
-    if taken: raise InputError(f'run folder {path} already exists and is not empty: name another, or remove it')
+    if path.exists() and not (path.is_dir() and all(map(is_leftover, path.iterdir()))):
+        raise InputError(f'run folder {path} already exists and is not empty: name another, or remove it')
     return path
 
 # %% ../nbs/26_runs.ipynb #853986c1
+def _cpu_name():
+    try: name = next(l.split(':',1)[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
+    except (OSError, StopIteration): name = platform.processor() or platform.machine()
+    return f'{name}, {os.cpu_count()} cores'
+
 def environment(
     device='cpu', # the device of the run
 ) -> dict: # plain data for `config.json`
     "Versions and hardware, as far as they bear on a result"
     import albumentations, fastai
-    device,gpu = torch.device(device),{}
-    if device.type=='cuda': gpu = dict(hardware=torch.cuda.get_device_name(device), cpu=_cpu_name())
+    device,cpu = torch.device(device),_cpu_name()
     versions = dict(cifar_fastai=__version__, python=platform.python_version(), torch=torch.__version__,
                     fastai=fastai.__version__, albumentations=albumentations.__version__, numpy=np.__version__)
-    return dict(device=str(device), hardware=_cpu_name(), threads=torch.get_num_threads(), platform=platform.platform(),
-                versions=versions) | gpu
-
-def _cpu_name():
-    try: name = next(l.split(':',1)[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
-    except (OSError, StopIteration): name = platform.processor() or platform.machine()
-    return f'{name}, {os.cpu_count()} cores'
+    return dict(device=str(device), hardware=torch.cuda.get_device_name(device) if device.type=='cuda' else cpu, cpu=cpu,
+                threads=torch.get_num_threads(), platform=platform.platform(), versions=versions)
 
 def source_record(src, dls):
     "What `config.json` says of the images"
@@ -316,8 +303,8 @@ def clean(self:Run,
     completed:bool=False, # is the run complete, so that nobody needs its checkpoint?
 ):
     "Remove what killed runs left, and the checkpoint of a complete one"
-    with self.writing():
-        for f in (o for d in ('.', 'checkpoint', 'figures') for o in (self.path/d).glob('.*.tmp')): f.unlink()
+    with writing_to(self.path):
+        for f in self.path.rglob('.*.tmp'): f.unlink()
         if not completed: return
         self.checkpoint.unlink(missing_ok=True)
         with suppress(OSError): self.checkpoint.parent.rmdir() # unless there is more in it
@@ -332,10 +319,10 @@ def create(cls:Run,
     **used # what the recipe leaves to the machine: `lr`, `precision`, ...
 ): # yields the `Run`, locked
     "Make the folder of a new run, and keep other runs out of it within"
-    asked,path = path,free_folder(path, f"{recipe.name if recipe.name!='custom' else recipe.arch}-{dls.source.name}")
-    try: path.mkdir(parents=True, exist_ok=asked is not None)
+    path = free_folder(path, f"{recipe.name if recipe.name!='custom' else recipe.arch}-{dls.source.name}")
+    try: path.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f'run folder {path} cannot be made ({e.strerror}): name another') from e
-    with _locked(path):
+    with lock_folder(path):
         free_folder(path, '') # still empty?
         with writing_to(path):
             write_json(path/'config.json', dict(recipe=asdict(recipe), source=source_record(dls.source, dls), **used,
@@ -365,7 +352,7 @@ def draw(self:Run,
 ):
     "Write a figure"
     plot(*args)
-    with self.writing():
+    with writing_to(self.path):
         (self.path/'figures').mkdir(exist_ok=True)
         save_figure(plt.gcf(), self.path/'figures'/name)
     plt.close()
@@ -375,7 +362,7 @@ def write_metrics(self:Run,
     metrics:dict, # plain data, with `completed`
 ):
     "Write `metrics.json`: it says that all the rest is there, so it comes last"
-    with self.writing(): write_json(self.path/'metrics.json', metrics)
+    with writing_to(self.path): write_json(self.path/'metrics.json', metrics)
     self.read(self.recipe)
 
 # %% ../nbs/26_runs.ipynb #8ee6eb3e
@@ -395,18 +382,7 @@ class RunLog(Callback):
 
     def after_epoch(self):
         rows = self.learn.history.rows
-        f = io.StringIO(newline='')
-        w = csv.DictWriter(f, history_columns, extrasaction='ignore', lineterminator='\n')
-        w.writeheader()
-        w.writerows({k: f'{v:.6g}' if isinstance(v, float) else v for k,v in r.items()} for r in rows)
-        with writing_to(self.path): write_atomic(self.path/'history.csv', f.getvalue())
+        text = pd.DataFrame(rows, columns=history_columns).to_csv(index=False, float_format='%.6g', lineterminator='\n')
+        with writing_to(self.path): write_atomic(self.path/'history.csv', text)
         for r in rows[self.written:]: _append(self.path, log_line(r))
         self.written = len(rows)
-
-# %% ../nbs/26_runs.ipynb #59b19753
-@patch
-def resume(self:Run,
-    learn:Learner, # built for the recipe of the run
-): # yields the number of epochs that are done, or None
-    "Let the next fit resume from the last checkpoint, if there is one"
-    return resume_from(learn, self.checkpoint) if self.checkpoint.exists() else nullcontext()

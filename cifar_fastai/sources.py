@@ -6,7 +6,7 @@
 __all__ = ['cifar10_vocab', 'Source', 'load_source']
 
 # %% ../nbs/12_sources.ipynb #b47fffc9
-import gzip, hashlib, io, json, marshal, os, pickle, re, tarfile, time, zlib
+import gzip, hashlib, io, json, marshal, os, pickletools, tarfile, zlib
 import numpy as np
 from contextlib import suppress
 from fastcore.basics import num_cpus, patch
@@ -14,24 +14,16 @@ from itertools import islice
 from pathlib import Path
 from PIL import Image
 from .core import (
-    check_kind, check_number, check_vocab, count_items, data_home, InputError, md_names, md_table, md_text,
-    short_path, show_value, write_atomic)
+    check_number, check_vocab, count_items, data_home, InputError, md_text, short_path, show_value, write_atomic)
 from .images import (
-    decode_images, describe_resizing, file_state, fit_image, list_images, natural_order, split_names, why_unreadable)
+    decode_images, file_state, fit_image, list_images, natural_order, split_names, why_unreadable)
 
 # %% ../nbs/12_sources.ipynb #016689b3
 cifar10_vocab = ('airplane','automobile','bird','cat','deer','dog','frog','horse','ship','truck')
 
-# %% ../nbs/12_sources.ipynb #e8591fba
-def _column(what, a, kinds, need):
-    "`a` as an array with a value for each image"
-    a = np.asarray(a)
-    if a.ndim==1 and (not a.size or a.dtype.kind in kinds): return a
-    raise InputError(f'{what} is {a.dtype} of shape {a.shape}: give {need} for each image')
-
 # %% ../nbs/12_sources.ipynb #4e2db6c3
 class Source:
-    "Labeled images in memory, and where each came from"
+    "Labeled images in memory, and where each came from; its arrays are read-only"
     def __init__(self,
         x:np.ndarray, # images, uint8, N x size x size x 3
         y, # class of each image, whole numbers from 0, N
@@ -40,63 +32,43 @@ class Source:
         items=None, # where each image is, N: a path, or (file, index); its number if left out
         name:str='images', # what to call these images
         path=None, # where they were read from
-        notes=(), # notes printed while loading
     ):
-        self.x,self.vocab = x,check_vocab(vocab)
-        self.y = _column('y', y, 'iu', 'a whole number').astype(np.int64)
-        self.is_valid = _column('is_valid', is_valid, 'b', 'a bool').astype(bool)
-        s,n = self.x.shape,len(self.y)
-        if self.x.dtype!=np.uint8 or len(s)!=4 or s[1]!=s[2] or s[3]!=3:
-            raise InputError(f'x is {self.x.dtype} of shape {s}: it must be uint8, N x size x size x 3')
-        self.items = range(s[0]) if items is None else items
-        if not s[0]==n==len(self.is_valid)==len(self.items):
-            raise InputError(f'{s[0]} images, {n} labels, {len(self.is_valid)} is_valid '
-                f'and {len(self.items)} items: give one each')
-        if n and not 0<=self.y.min()<=self.y.max()<len(self.vocab):
-            raise InputError(f'labels run from {self.y.min()} to {self.y.max()}: '
-                f'with {len(self.vocab)} classes they must be 0 to {len(self.vocab)-1}')
-        self.name,self.path,self.notes = name, path, list(notes)
+        x,y,is_valid = map(np.asarray, (x, y, is_valid))
+        if x.dtype!=np.uint8 or x.ndim!=4 or x.shape[1:]!=(x.shape[1],x.shape[1],3):
+            raise InputError(f'x is {x.dtype} of shape {x.shape}: it must be uint8, N x size x size x 3')
+        self.vocab,self.items = check_vocab(vocab),range(len(x)) if items is None else items
+        ok = y.dtype.kind in 'iu' and is_valid.dtype==bool and y.shape==is_valid.shape==(len(x),)==(len(self.items),)
+        if not ok or not ((y>=0)&(y<len(self.vocab))).all():
+            raise InputError(f'y is {y.dtype} {y.shape}, is_valid {is_valid.dtype} {is_valid.shape}, items {len(self.items)}: '
+                f'each of {len(x)} images needs a whole number from 0 to {len(self.vocab)-1}, a bool and an item')
+        self.x,self.y,self.is_valid = x.view(),y.astype(np.int64),is_valid.copy()
+        for o in (self.x, self.y, self.is_valid): o.flags.writeable = False
+        self.name,self.path,self.notes = name,path,[] # notes: what was said while loading
+        self._sha = self._is_cifar10 = None # computed when they are asked for
 
     def __len__(self): return len(self.x)
     size       = property(lambda self: self.x.shape[1], doc="Height and width of every image, pixels")
     train_idxs = property(lambda self: np.flatnonzero(~self.is_valid), doc="Indices of the training images")
     valid_idxs = property(lambda self: np.flatnonzero(self.is_valid), doc="Indices of the validation images")
 
-# %% ../nbs/12_sources.ipynb #10cdc1f6
-@patch
-def __setattr__(self:Source, k, v):
-    if k in ('x','y','is_valid'):
-        v = np.asarray(v).view()
-        v.flags.writeable = False
-    if k in ('x','y','is_valid','vocab'): self.__dict__.update(_sha=None, _is_cifar10=None)
-    object.__setattr__(self, k, v)
-
 # %% ../nbs/12_sources.ipynb #226bd154
 @patch
 def __repr__(self:Source):
-    trn,val = len(self.train_idxs),len(self.valid_idxs)
     where = f', from {short_path(self.path)}' if self.path else ''
-    return (f'{self.name}: {trn:,} training and {val:,} validation images of {len(self.vocab)} classes, '
-            f'{self.size}x{self.size}{where}')
+    return (f'{self.name}: {len(self.train_idxs):,} training and {len(self.valid_idxs):,} validation images of '
+            f'{len(self.vocab)} classes, {self.size}x{self.size}{where}')
 
 @patch
 def _repr_markdown_(self:Source):
-    parts = self.y[~self.is_valid], self.y[self.is_valid], self.y
-    counts = [np.bincount(o, minlength=len(self.vocab)) for o in parts]
-    each = [f'{c.min():,}' if c.min()==c.max() else f'{c.min():,} to {c.max():,}' for c in counts]
-    rows = [['images', *(f'{len(o):,}' for o in parts)], ['of each class', *each]]
-    where = f', from {md_text(short_path(self.path))}' if self.path else ''
-    table = md_table(['', 'train', 'valid', 'all'], rows, 'lrrr')
-    return (f'**{md_text(self.name)}**, {self.size}x{self.size}{where}\n\n{table}\n\n'
-            f'{len(self.vocab)} classes: {md_names(self.vocab)}')
+    each = zip(self.vocab, np.bincount(self.y, minlength=len(self.vocab)))
+    return f"{md_text(self)}\n\nimages of each class: {md_text(', '.join(f'{c} {n:,}' for c,n in each))}"
 
 # %% ../nbs/12_sources.ipynb #cef38976
 def _sha(*xs):
     "sha256 of arrays, strings and bytes, each with its length"
     h = hashlib.sha256()
     for o in xs:
-        b = o.encode(errors='surrogateescape') if isinstance(o, str) else o
-        if isinstance(o, np.ndarray): b = np.ascontiguousarray(o)
+        b = np.ascontiguousarray(o) if isinstance(o, np.ndarray) else os.fsencode(o)
         h.update(b'%d ' % memoryview(b).nbytes)
         h.update(b)
     return h.hexdigest()
@@ -131,18 +103,6 @@ def source_title(source):
     known,name = d.get('is_cifar10'),str(d.get('name'))
     return 'CIFAR-10' if known is True else f'{name} (not the published pixels)' if known is False else name
 
-# %% ../nbs/12_sources.ipynb #ff7e3512
-@patch
-def subset(self:Source, idxs)->Source:
-    "The images at `idxs`, in this order (indices, or a bool for each), with the same classes"
-    try: idxs = np.arange(len(self))[idxs]
-    except (IndexError, TypeError, ValueError) as e:
-        raise InputError(f'these indices do not fit {len(self)} images: {e}') from None
-    items = [self.items[int(i)] for i in idxs]
-    res = Source(self.x[idxs], self.y[idxs], self.vocab, self.is_valid[idxs], items, self.name, self.path, self.notes)
-    res._is_cifar10 = self.is_cifar10 # a part of CIFAR-10 is CIFAR-10's own images
-    return res
-
 # %% ../nbs/12_sources.ipynb #2a9ae5cc
 _layouts = "give a folder train/<class>/* and test/<class>/* of images, or one with a folder of images for each class"
 
@@ -167,95 +127,33 @@ def _read_folder(path, files, size):
             for f in sorted(files[split,vocab[c]], key=lambda f: natural_order(f[0]))]
     names,total = [o[2] for o in rows],sum(o[3] for o in rows)
     threads = num_cpus() if total>16_384*len(rows) else 1
-    x,sizes,bad = decode_images(path, names, size, threads, show=len(rows)>10_000 or total>2e8)
+    x,n_resized,bad = decode_images(path, names, size, threads, show=len(rows)>10_000 or total>2e8)
     keep = [i for i in range(len(rows)) if i not in bad]
     return dict(x=x[keep] if bad else x, y=[rows[i][1] for i in keep], vocab=vocab, items=[names[i] for i in keep],
         valid=[rows[i][0] for i in keep] if any(split for split,_ in files) else None,
-        resized=describe_resizing(sizes.values(), size), bad=[(names[i], bad[i]) for i in sorted(bad)])
-
-# %% ../nbs/12_sources.ipynb #33cdaa5a
-class _Described:
-    "An array or a dtype as a pickle describes it; it does nothing"
-    def __init__(self, kind, *rest): self.kind = kind
-
-class _Unpickler(pickle._Unpickler):
-    "Python's own unpickler, kept to what a CIFAR-10 file holds"
-    def __init__(self, raw):
-        super().__init__(io.BytesIO(raw), encoding='latin1')
-        self.steps,self.bytes_left = 0,len(raw)
-
-    def find_class(self, module, name):
-        "The only four names that a file may ask for; nothing is imported"
-        known = {'multiarray._reconstruct': _Described, 'dtype': _Described, 'ndarray': None}
-        known = {f'numpy.{k}': v for k,v in known.items()} | {'_codecs.encode': self._encode}
-        full = re.sub(r'^numpy\._?core', 'numpy', f'{module}.{name}')
-        if full not in known: raise ValueError(f'it asks for {module}.{name}, which no CIFAR-10 file does')
-        return known[full]
-
-# %% ../nbs/12_sources.ipynb #800e34cb
-@patch
-def _encode(self:_Unpickler, text, encoding):
-    self.bytes_left -= len(text)
-    if self.bytes_left<0 or encoding!='latin1': raise ValueError('more bytes than it has')
-    return text.encode('latin1')
-
-@patch
-def load_build(self:_Unpickler):
-    state,o = self.stack.pop(),self.stack[-1]
-    if type(o) is not _Described: raise ValueError(f'it sets the state of a {type(o).__name__}')
-    o.state = state
-
-@patch
-def load_setitems(self:_Unpickler):
-    items = self.pop_mark()
-    if not all(type(o) is str for o in items[::2]): raise ValueError('its names are not text')
-    self.stack[-1].update(zip(items[::2], items[1::2]))
-
-# %% ../nbs/12_sources.ipynb #3c04f7a2
-_known_steps = set((
-    'proto frame stop mark global stack_global reduce build binput long_binput memoize binget long_binget none true '
-    'false binint binint1 binint2 long1 binstring short_binstring binunicode short_binunicode binbytes short_binbytes '
-    'tuple empty_tuple tuple1 tuple2 tuple3 empty_list empty_dictionary append appends setitems').split())
-_max_steps = 2**18 # a file of 10,000 images has some 30,000
-
-def _counted(load):
-    def step(self):
-        self.steps += 1
-        if self.steps>_max_steps: raise ValueError(f'it has more than {_max_steps:,} instructions')
-        load(self)
-    return step
-
-def _refuse(self): raise ValueError('it has an instruction that no CIFAR-10 file has')
-
-_Unpickler.dispatch = dict.fromkeys(range(256), _refuse)
-for _code,_load in pickle._Unpickler.dispatch.items():
-    if _load.__name__.removeprefix('load_') in _known_steps:
-        _Unpickler.dispatch[_code] = _counted(getattr(_Unpickler, _load.__name__))
+        n_resized=n_resized, bad=[(names[i], bad[i]) for i in sorted(bad)])
 
 # %% ../nbs/12_sources.ipynb #f67814d9
-def _pixels(o):
-    "The array that a pickle describes, as uint8, N x 32 x 32 x 3"
-    if type(o) is not _Described: raise ValueError(f'data is a {type(o).__name__}')
-    _,shape,dtype,by_columns,raw = o.state
-    if isinstance(raw, str): raw = raw.encode('latin1')
-    ok = type(raw) is bytes and raw and not by_columns and dtype.kind in ('u1','|u1','uint8')
-    if not ok or shape!=(len(raw)//3072, 3072): raise ValueError('data is not uint8, N x 3072')
-    return np.ascontiguousarray(np.frombuffer(raw, np.uint8).reshape(-1,3,32,32).transpose(0,2,3,1))
+_max_steps = 2**18 # a file of 10,000 images has some 30,000
 
 def _read_batch(raw, what):
     "Images and labels of the batch file in bytes `raw`; `what` names it in errors"
+    key,numbers,pixels,by_columns = None,dict(labels=[], data=[]),b'',False
     try:
-        unpickler = _Unpickler(raw)
-        d = unpickler.load()
-        unpickler.memo.clear() # it holds the pixels twice more
-        if type(d) is not dict: raise ValueError(f'it is a {type(d).__name__}')
-        x,y = _pixels(d.get('data')), d.get('labels')
-        if type(y) is not list or len(y)!=len(x) or not all(type(o) is int and 0<=o<10 for o in y):
-            raise ValueError('labels are not a list of numbers from 0 to 9, one for each image')
+        for step,arg,_ in islice(pickletools.genops(raw), _max_steps):
+            if step.name in ('NEWTRUE','NEWFALSE') and not pixels: by_columns = step.name=='NEWTRUE' # the last one before them
+            if type(arg) is int and 'INT' in step.name and key: numbers[key].append(arg)
+            if not isinstance(arg, str|bytes): continue
+            if key=='data' and len(arg)>=3072: pixels = arg.encode('latin1') if isinstance(arg, str) else arg
+            elif arg in ('labels','data') or key=='labels': key = arg if arg in numbers else None
+        y,n = numbers['labels'],len(pixels)//3072
+        ok = pixels and not by_columns and len(pixels)==3072*n and numbers['data'][:4]==[0,1,n,3072] # 0, 1: of any array
+        if not ok: raise ValueError('data is not uint8, N x 3072')
+        if len(y)!=n or max(y)>9 or min(y)<0: raise ValueError('labels are not a number from 0 to 9 for each image')
     except Exception as e:
         raise InputError(f'{what} is cut short or not a CIFAR-10 batch ({why_unreadable(e)}): '
             'get the official file again') from None
-    return x,y
+    return np.ascontiguousarray(np.frombuffer(pixels, np.uint8).reshape(-1,3,32,32).transpose(0,2,3,1)),y
 
 # %% ../nbs/12_sources.ipynb #7163bda4
 _batch_names = [f'data_batch_{i}' for i in range(1,6)] + ['test_batch']
@@ -270,16 +168,9 @@ class _Member(tarfile.TarInfo):
         return m
 
 # %% ../nbs/12_sources.ipynb #84d93627
-_md5 = 'c58f30108f718f92721af3b95e74349a' # of cifar-10-python.tar.gz
-
-def _read_archive(path, check_md5):
+def _read_archive(path):
     "The batches in the archive at `path`, as {name: bytes}"
-    what,n,found = short_path(path),path.stat().st_size,{}
-    if n>_max_all: raise InputError(f'{what} has {n:,} bytes, which is more than CIFAR-10 has: give cifar-10-python.tar.gz')
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if check_md5 else _md5
-    if md5!=_md5:
-        raise InputError(f'{what} is cut short or not the official CIFAR-10 archive: its md5 is {md5}, not {_md5}; '
-            'get cifar-10-python.tar.gz again, or accept this one by check_md5=False')
+    found = {}
     try:
         with gzip.open(path) as z: raw = z.read(_max_all+1)
         if len(raw)>_max_all: raise ValueError('it unpacks to far more than CIFAR-10')
@@ -290,13 +181,13 @@ def _read_archive(path, check_md5):
                     found[name] = tar.extractfile(member).read()
         return found
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as e:
-        raise InputError(f'{what} is cut short or no tar.gz archive ({why_unreadable(e)}): '
+        raise InputError(f'{short_path(path)} is cut short or no tar.gz archive ({why_unreadable(e)}): '
             'get cifar-10-python.tar.gz again') from None
 
 # %% ../nbs/12_sources.ipynb #74de3077
-def _read_batches(path, size, check_md5):
+def _read_batches(path, size):
     "The images of the official folder or archive at `path`, as from `_read_folder`"
-    if path.is_file(): blobs = _read_archive(path, check_md5)
+    if path.is_file(): blobs = _read_archive(path)
     else: blobs = {o: (path/o).read_bytes() for o in _batch_names if (path/o).is_file() and file_state(path/o)[0]<=_max_batch}
     what,missing = short_path(path),[o for o in _batch_names if o not in blobs]
     if missing: raise InputError(f"{', '.join(missing)} missing in {what}: get the official CIFAR-10 files again")
@@ -305,82 +196,70 @@ def _read_batches(path, size, check_md5):
     if size!=32: x = np.stack([np.asarray(fit_image(Image.fromarray(o), size)) for o in x])
     items = [(name,i) for name,(_,y) in zip(_batch_names, parts) for i in range(len(y))]
     return dict(x=x, y=[o for _,y in parts for o in y], vocab=cifar10_vocab, items=items,
-        valid=[int(name=='test_batch') for name,_ in items], resized=describe_resizing([(32,32)]*len(x), size), bad=[])
+        valid=[int(name=='test_batch') for name,_ in items], n_resized=0 if size==32 else len(x), bad=[])
 
 # %% ../nbs/12_sources.ipynb #3a934773
 def _cache_file(path, size):
     path = path.resolve()
-    return data_home()/'cifar_fastai-cache'/f'{path.name}-{_sha(str(path), str(size))[:12]}.npy'
+    return data_home()/'cifar_fastai-cache'/f'{path.name}-{_sha(str(path), str(size))[:12]}.npz'
 
 def _save_cache(f, raw, sig):
-    "Keep `raw`, read from files with signature `sig`; the json goes last and vouches for the array"
+    "Keep `raw`, read from files with signature `sig`"
     f.parent.mkdir(parents=True, exist_ok=True)
-    raw['x_sha'] = _sha(raw['x'])
-    meta = json.dumps({**raw, 'x':None, 'sig':sig})
-    write_atomic(f, lambda h: np.save(h, raw['x']))
-    write_atomic(f.with_suffix('.json'), f'{_sha(meta)}\n{meta}')
-    for o in f.parent.glob(f'.{f.stem}.*.tmp'): # what a kill left, long ago
-        with suppress(OSError):
-            if time.time()-o.stat().st_mtime>3600: o.unlink()
+    meta = json.dumps({**raw, 'x':None, 'x_sha':_sha(raw['x']), 'sig':sig}).encode()
+    write_atomic(f, lambda h: np.savez(h, x=raw['x'], meta=np.frombuffer(meta, np.uint8)))
 
-# %% ../nbs/12_sources.ipynb #83f601ef
 def _load_cache(f, sig, say):
     "What `_save_cache` kept in `f` for `sig`; None if there is nothing for it, or it is damaged"
-    if not f.with_suffix('.json').exists(): return None
-    with suppress(ValueError, OSError, EOFError, KeyError):
-        sha,_,meta = f.with_suffix('.json').read_text().partition('\n')
-        raw = json.loads(meta) if sha==_sha(meta) else {}
-        if raw['sig']!=sig: return None
-        raw['x'] = x = np.asarray(np.load(f, mmap_mode='r', allow_pickle=False))
-        if x.dtype==np.uint8 and len(x)==len(raw['y']) and _sha(x)==raw['x_sha']: return raw
-    say(f'the copy kept in {short_path(f)} is damaged: decoding again')
+    if not f.exists(): return None
+    try:
+        with np.load(f, allow_pickle=False) as kept:
+            raw = json.loads(kept['meta'].tobytes())
+            return {**raw, 'x':kept['x']} if raw['sig']==sig else None
+    except Exception as e:
+        say(f'the copy kept in {short_path(f)} is damaged ({why_unreadable(e)}): decoding again')
 
 # %% ../nbs/12_sources.ipynb #f7d066bd
 def _find_cifar10(say):
-    "Path of CIFAR-10: what the environment says, else fastai's copy, else a download"
-    env = os.getenv('CIFAR_FASTAI_DATA')
-    if env=='shapes10': return _find_source(env, say)
-    if env and Path(env).expanduser().exists(): return Path(env).expanduser()
-    if env:
-        raise InputError(f'CIFAR_FASTAI_DATA is {env!r}, where nothing is: '
-            'set it to a copy of CIFAR-10, or unset it to download one')
+    "fastai's copy of CIFAR-10, else a download"
     for o in ('cifar10', 'cifar-10-batches-py', 'cifar-10-python.tar.gz'):
         if (data_home()/o).exists(): return data_home()/o
-    from fastai.data.external import URLs, fastai_path, untar_data
+    from fastai.data.external import URLs, untar_data
     say(f'no CIFAR-10 in {short_path(data_home())} yet: downloading {URLs.CIFAR}')
     try: return untar_data(URLs.CIFAR)
     except Exception as e:
         raise InputError(f'cannot download CIFAR-10 ({why_unreadable(e)}): give the path of a copy, '
             "set CIFAR_FASTAI_DATA to it, or try the drawn images of 'shapes10'") from None
-    finally: (fastai_path('archive')/'cifar10.tgz.part').unlink(missing_ok=True)
 
 # %% ../nbs/12_sources.ipynb #8baef6a6
 def _find_source(src, say):
     "Path of what `src` names"
-    if src is None or isinstance(src, str) and src=='cifar10': return _find_cifar10(say)
+    given = src
+    if isinstance(src, str|None) and src in (None,'cifar10'): src = os.getenv('CIFAR_FASTAI_DATA') or _find_cifar10(say)
     if isinstance(src, str) and src=='shapes10':
         from cifar_fastai.shapes import shapes10
         return shapes10()
     with suppress(TypeError, ValueError, OSError, RuntimeError):
         path = Path(src).expanduser()
         if str(src) and path.exists(): return path
-    raise InputError(f"nothing at {show_value(str(src))}: {_layouts}, "
+    of = '' if src is given else ' (CIFAR_FASTAI_DATA)'
+    raise InputError(f"nothing at {show_value(str(src))}{of}: {_layouts}, "
         "the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
 
 def _official(path):
     "The official folder or archive in `path`, or None"
     if path.is_file(): return path
     folders = [o for o in (path, path/'cifar-10-batches-py') if any((o/b).is_file() for b in _batch_names)]
-    archives = [o for o in [path/'cifar-10-python.tar.gz'] if o.is_file() and not (path/'train').exists()]
-    return next(iter(folders+archives), None)
+    archive = path/'cifar-10-python.tar.gz'
+    return folders[0] if folders else archive if archive.is_file() and not (path/'train').exists() else None
 
 # %% ../nbs/12_sources.ipynb #1f1f3cb6
-def _draw_valid(y, pct, seed):
-    "Draw `pct` of each class, at least one image, and never all"
-    rng,res = np.random.default_rng(seed), np.zeros(len(y), bool)
+def _draw_valid(y):
+    "Draw a fifth of each class, at least one image, and never all"
+    rng,res = np.random.default_rng(0), np.zeros(len(y), bool)
     for c in range(max(y)+1):
         idxs = np.flatnonzero(np.equal(y, c))
-        n = min(max(1, round(len(idxs)*pct)), len(idxs)-1)
+        n = min(max(1, round(len(idxs)*0.2)), len(idxs)-1)
         res[rng.permutation(idxs)[:max(n, 0)]] = True
     return res
 
@@ -388,16 +267,15 @@ def _draw_valid(y, pct, seed):
 def _check_bad(path, raw, skip_bad):
     "Refuse unreadable images, unless they may be left out"
     if not raw['bad']: return
-    n,some = len(raw['bad']),', '.join(f'{name} ({why})' for name,why in raw['bad'][:10])
-    if n>10: some += f', and {n-10:,} more'
+    some = ', '.join(f'{name} ({why})' for name,why in raw['bad'])
     if not skip_bad:
-        raise InputError(f"{count_items(n, 'unreadable image')} in {short_path(path)}: {some}; "
+        raise InputError(f"{count_items(len(raw['bad']), 'unreadable image')} in {short_path(path)}: {some}; "
             'fix or remove them, or leave them out by skip_bad=True (--skip-bad)')
     trn = [c for c,v in zip(raw['y'], raw['valid'] or [0]*len(raw['y'])) if not v]
     _class_names(path, {(0,c): trn.count(i) for i,c in enumerate(raw['vocab'])})
 
 # %% ../nbs/12_sources.ipynb #739980ea
-def _list_source(path, check_md5):
+def _list_source(path):
     "The official files or the folder at `path`, the images by class of a folder, and all that changes with a file"
     official = _official(path)
     try:
@@ -405,18 +283,18 @@ def _list_source(path, check_md5):
             files = list_images(path)
             return path,files,sorted((*o, sorted(fs)) for o,fs in files.items())
         batches = [official] if official.is_file() else [official/o for o in _batch_names]
-        return official,None,[(o.name, *file_state(o)) for o in batches] + [check_md5]
+        return official,None,[(o.name, *file_state(o)) for o in batches]
     except OSError as e:
         raise InputError(f'cannot list {short_path(e.filename or path)}: {why_unreadable(e)}; '
             'give a folder or an archive that you may read') from None
 
 # %% ../nbs/12_sources.ipynb #b69a76b5
-def _read_source(root, files, listed, size, skip_bad, check_md5, cache, say):
+def _read_source(root, files, listed, size, skip_bad, cache, say):
     "Images, labels, names and what there is to say of them, decoded or from the cache"
-    sig,f = _sha('4', marshal.dumps(listed, 2)), _cache_file(root, size) # `repr` takes four times as long
+    sig,f = _sha('5', marshal.dumps(listed, 2)), _cache_file(root, size) # `repr` takes four times as long
     raw = _load_cache(f, sig, say) if cache else None
     fresh = raw is None
-    if fresh: raw = _read_batches(root, size, check_md5) if files is None else _read_folder(root, files, size)
+    if fresh: raw = _read_batches(root, size) if files is None else _read_folder(root, files, size)
     _check_bad(root, raw, skip_bad)
     if fresh and raw['valid']:
         raw['is_cifar10'] = Source(raw['x'], raw['y'], raw['vocab'], np.array(raw['valid'], bool)).is_cifar10
@@ -428,13 +306,12 @@ def _read_source(root, files, listed, size, skip_bad, check_md5, cache, say):
     return raw
 
 # %% ../nbs/12_sources.ipynb #fdc43450
-def _build_source(root, files, raw, valid_pct, seed, say):
+def _build_source(root, files, raw, say):
     "The `Source` of what was read; what one should know of it is said, a line each"
     valid,official = raw['valid'],files is None
     if valid is None:
-        valid = _draw_valid(raw['y'], valid_pct, seed)
-        say(f'one split only: drew {valid.sum():,} of {len(valid):,} images for validation, '
-            f'{valid_pct:.0%} of each class, seed {seed}')
+        valid = _draw_valid(raw['y'])
+        say(f'one split only: drew {valid.sum():,} of {len(valid):,} images for validation, 20% of each class')
     name = 'shapes10' if (root/'shapes10.json').is_file() else root.resolve().name
     if official or raw.get('is_cifar10'): name = 'cifar10'
     items = [(root/o[0], o[1]) if official else root/o for o in raw['items']]
@@ -443,38 +320,29 @@ def _build_source(root, files, raw, valid_pct, seed, say):
     others,left_out = [] if official else split_names(root)[2:],[o for o,_ in raw['bad']]
     if others: say(f"not used: {', '.join(others)}")
     if left_out: say(f"left out {count_items(len(left_out), 'unreadable image')}: {', '.join(left_out)}")
-    if raw['resized']: say(raw['resized'])
+    if raw['n_resized']:
+        say(f"resized {count_items(raw['n_resized'], 'image')} to {res.size}x{res.size}: shorter side scaled, center kept")
     unseen = [c for i,c in enumerate(res.vocab) if i not in res.y[res.is_valid]]
     if unseen: say(f"no validation images of {', '.join(unseen)}")
-    trn,val = len(res.train_idxs),len(res.valid_idxs)
-    if res.vocab==cifar10_vocab and (trn,val)!=(50_000,10_000):
-        say(f'{trn:,} training and {val:,} validation images: all of CIFAR-10 has 50,000 and 10,000')
     return res
 
 # %% ../nbs/12_sources.ipynb #e04ea40e
 def load_source(
     src=None, # folder, official folder or archive, 'cifar10', 'shapes10', or a `Source`; None: CIFAR-10 from wherever it is
     size:int=32, # height and width of the images to return, pixels
-    valid_pct:float=0.2, # part of each class to draw for validation if there is one split only, above 0 and below 1
-    seed:int=0, # draws the validation part
     skip_bad:bool=False, # leave unreadable images out, instead of refusing the source?
-    check_md5:bool=True, # refuse an archive that is not the official one?
     cache:bool=True, # keep the decoded images on disk?
     verbose:bool=True, # print the notes as they come?
 )->Source:
     "Load labeled images from wherever they are into a `Source`"
     if isinstance(src, Source): return src
     check_number('size', size, low=1, high=1024, whole=True)
-    check_number('valid_pct', valid_pct, above=0, below=1)
-    check_number('seed', seed, low=0, whole=True)
-    for k,v in dict(skip_bad=skip_bad, check_md5=check_md5, cache=cache, verbose=verbose).items():
-        check_kind(k, v, bool, 'True or False')
     notes = []
     def say(s):
         notes.append(s)
         if verbose: print(s)
-    root,files,listed = _list_source(_find_source(src, say), check_md5)
-    raw = _read_source(root, files, listed, size, skip_bad, check_md5, cache, say)
-    res = _build_source(root, files, raw, valid_pct, seed, say)
+    root,files,listed = _list_source(_find_source(src, say))
+    raw = _read_source(root, files, listed, size, skip_bad, cache, say)
+    res = _build_source(root, files, raw, say)
     res.notes = notes
     return res

@@ -10,32 +10,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from fastai.vision.all import (
-    Callback, delegates, get_model, hashlib, L, Learner, math, num_distrib, os, patch, Path, rank_distrib, set_seed,
-    shutil, time, to_detach, torch)
+    Callback, delegates, L, Learner, math, noop, num_distrib, os, Path, rank_distrib, set_seed,
+    shutil, torch)
 from .callbacks import deterministic_algorithms, explain_errors, FiniteLoss, graceful_interrupt, TTA, ttas
-from .core import check_kind, check_number, duration, from_extra, has_bar, InputError, read_json, stage
-from .data import cifar_dls, pick_device, source_stats, split_idxs
-from .history import BatchProgress, ClassCounts, diagnose, plot_history
+from .core import check_kind, from_extra, InputError, read_json, stage, writing_to
+from .data import cifar_dls, pick_device, source_stats
+from .history import BatchProgress, diagnose, plot_history
 from .learner import cifar_learner
-from .models import archs, conv_macs, cpu_has_bf16, pick_precision
+from .models import cpu_has_bf16, pick_precision
 from .ood import known_features, save_features
 from .optim import find_lr, plot_lr, schedules
 from .recipes import get_recipe, Recipe, recipe_callbacks
-from .checkpoints import Checkpoint
-from .runs import environment, free_folder, Run, RunLog, save_weights
+from .checkpoints import Checkpoint, resume_from
+from .runs import environment, free_folder, lock_folder, Run, RunLog, save_weights
 from .sources import load_source
-
-# %% ../nbs/28_train.ipynb #73222b61
-def share_of_batch(
-    bs:int, # images in a batch of the whole training
-    world:int=None, # processes; by default those of this run
-) -> int: # images in a batch of each process
-    "What each process takes of a batch; raises `InputError` where it cannot be shared evenly"
-    world = world or max(num_distrib(), 1)
-    if bs%world:
-        raise InputError(f'bs is {bs}, which {world} processes cannot share evenly: '
-                         f'give a multiple of {world}, such as {max(bs//world, 1)*world}')
-    return bs//world
 
 # %% ../nbs/28_train.ipynb #990f393c
 @lru_cache
@@ -58,54 +46,31 @@ def share_dl() -> type: # `ShareDL(dl, rank=None, world_size=None)`, by default 
             if self.dl.drop_last: return n//self.world_size//self.bs
             return math.ceil(len(range(self.rank, n, self.world_size))/self.bs)
 
-        # sums meet at the end of the epoch, see `CountOnce`
-        def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, False)
+        def to_detach(self, *args, **kwargs): return self.dl.to_detach(*args, **kwargs)
     return ShareDL
 
 # %% ../nbs/28_train.ipynb #50a9c2db
-def _sum(x):
-    "The sum of a tensor over all processes"
-    torch.distributed.all_reduce(x)
-    return x
+def _sum(xs, device):
+    "The sums of numbers over all processes"
+    res = torch.tensor([math.nan if o is None else float(o) for o in xs], dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(res)
+    return res.tolist()
 
-class CountOnce(Callback):
-    "Add up what the processes counted, and validate with the network of the first"
+class MeanOverProcesses(Callback):
+    "Add up what the processes counted in training, and validate with the norms of the first"
     order = 54 # after `Recorder`, before `History` and the trackers
-    def before_fit(self): self.ddp,self.n = None,{}
-
-    def _meet(self, k):
-        "Add up loss, hits and images, `k` of which this process has counted"
-        s = self.learn.history.sums.get(k, [0,0,0])
-        self.n[k] = s[2]
-        x = _sum(torch.stack([torch.as_tensor(o, dtype=torch.float64, device=self.dls.device) for o in s]))
-        if int(x[2]): self.learn.history.sums[k] = [x[0], x[1].round().long(), int(x[2])]
-
-    def after_train(self): self._meet('train')
+    def after_train(self):
+        sums = self.learn.history.sums
+        if 'train' not in sums: return
+        *res,n = _sum(sums['train'], self.dls.device)
+        sums['train'] = [*res, int(n)]
 
     def before_validate(self):
         for b in self.learn.model.buffers(): torch.distributed.broadcast(b, 0)
-        plain = get_model(self.learn.model) # no gradients, so none need averaging
-        if plain is not self.learn.model: self.ddp,self.learn.model = self.learn.model,plain
 
-# %% ../nbs/28_train.ipynb #50a9cmet
-@patch
-def after_validate(self:CountOnce):
-    self._meet('valid')
-    for cb in self.learn.cbs:
-        if not isinstance(cb, ClassCounts): continue
-        if cb.counts is None: cb.counts = torch.zeros(len(self.dls.vocab), 2, dtype=torch.long, device=self.dls.device)
-        _sum(cb.counts)
-
-@patch
-def after_epoch(self:CountOnce):
-    if self.ddp is not None: self.learn.model,self.ddp = self.ddp,None
-    r = self.learn.recorder
-    names = r.metric_names[1:1+len(r.values[-1])]
-    counted = [self.n['train' if nm.startswith('train_') else 'valid'] for nm in names]
-    share = torch.tensor(counted, dtype=torch.float64)
-    vals  = torch.tensor([math.nan if v is None else float(v) for v in r.values[-1]], dtype=torch.float64)
-    total,n = _sum(torch.stack([vals*share, share]).to(self.dls.device))
-    r.values[-1][:] = (total/n).tolist()
+    def after_epoch(self): # the loss in training, as the trackers watch it
+        values = self.learn.recorder.values[-1]
+        values[:] = [o/num_distrib() for o in _sum(values, self.dls.device)]
 
 # %% ../nbs/28_train.ipynb #ea164f34
 def start_processes(
@@ -130,51 +95,31 @@ def _from_first(o):
 
 # %% ../nbs/28_train.ipynb #06087eb4
 @contextmanager
-def _shared(learn, **kwargs):
-    "Let each process take its share of the loaders, as `share_dl` has it with `kwargs`"
-    old = learn.dls.loaders
-    learn.dls.loaders = [share_dl()(o, **kwargs) for o in old]
-    try: yield learn
-    finally: learn.dls.loaders = old
-
-@contextmanager
 def in_processes(
-    learn:Learner, # with loaders whose batches are `share_of_batch`; whatever is fitted within
+    learn:Learner, # whatever is fitted within
 ): # yields the learner
     "fastai's `distrib_ctx`, with each image counted once; nothing where there is but one process"
     if num_distrib()<2: yield learn; return
     cpu = dict(sync_bn=False, cpu=True) if learn.dls.device.type=='cpu' else {} # there is no `SyncBatchNorm` for CPUs
-    with _shared(learn), learn.distrib_ctx(**cpu), learn.added_cbs(CountOnce()): yield learn
-
-def rank0_only(learn):
-    "Let one process go through all validation images by itself, whose metrics wait for nobody"
-    return _shared(learn, rank=0, world_size=1) if num_distrib()>1 else nullcontext()
+    share,old = share_dl(),learn.dls.loaders
+    learn.dls.loaders = [share(learn.dls.train), share(learn.dls.valid, rank=0, world_size=1)]
+    try:
+        with learn.distrib_ctx(**cpu), learn.added_cbs(MeanOverProcesses()): yield learn
+    finally: learn.dls.loaders = old
 
 # %% ../nbs/28_train.ipynb #59aa7d82
-_compile_from = 600 # predicted seconds of training on a CPU from which compiling pays; on nothing else was it measured
-_macs_per_second = 4e10 # of forward passes, on each thread, while a CPU trains in bf16
-
-def predicted_seconds(
-    r:Recipe, # all that determines a run
-    n_train:int, # training images
-    size:int=32, # their height and width, pixels
-    threads:int=None, # that compute; by default PyTorch's
-) -> float:
-    "How long a training in bf16 takes on a CPU, about"
-    with torch.device('meta'): macs = conv_macs(archs[r.arch](**r.model_kw), size)
-    return r.epochs*n_train*macs/(_macs_per_second*(threads or torch.get_num_threads()))
+_compile_from = 250_000 # images of a whole training
 
 def compile_pays(
     r:Recipe, # all that determines a run
     n_train:int, # training images
-    size:int=32, # their height and width, pixels
     device='cpu', # a `torch.device` or its name
 ) -> bool:
-    "Is the training so long that compiling the network saves more time than it takes?"
-    can = any(shutil.which(o) for o in (os.environ.get('CXX', 'g++'), 'clang++'))
-    if not can or torch.device(device).type!='cpu' or r.progressive_sizes: return False # each size would be compiled again
-    bf16 = cpu_has_bf16() and pick_precision(r.precision, device)=='bf16'
-    return bf16 and predicted_seconds(r, n_train, size)>=_compile_from
+    "Is this a long training in bf16 on a CPU that has it, with a compiler, and images of one size?"
+    compiler = any(shutil.which(o) for o in (os.environ.get('CXX', 'g++'), 'clang++'))
+    long = r.epochs*n_train>=_compile_from and not r.progressive_sizes # each size would be compiled again
+    if not compiler or not long or torch.device(device).type!='cpu': return False
+    return cpu_has_bf16() and pick_precision(r.precision, device)=='bf16'
 
 # %% ../nbs/28_train.ipynb #f4adf8ce
 def recipe_learner(
@@ -186,151 +131,88 @@ def recipe_learner(
     compile='auto', # `torch.compile` the network? True, False, or 'auto': where `compile_pays`
 ) -> Learner: # its `compiled` says whether it was
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"
-    r,device = get_recipe(recipe),pick_device(device) # before any download
+    r,device,n = get_recipe(recipe),pick_device(device),max(num_distrib(), 1) # before any download
     if compile!='auto': check_kind('compile', compile, bool, "True, False or 'auto'")
+    if r.bs%n: raise InputError(f'bs is {r.bs}, which {n} processes cannot share evenly: give a multiple of {n}')
     src = load_source(source)
-    _check_sizes(r.progressive_sizes, src.size)
     set_seed(r.seed)
     with explain_errors(r.bs, device):
-        dls = cifar_dls(src, r.policy, share_of_batch(r.bs), r.valid, r.seed, workers, device,
+        dls = cifar_dls(src, r.policy, r.bs//n, r.valid, r.seed, workers, device,
                         n_train=r.n_train, loader=loader, n_valid=r.n_valid)
-        if compile=='auto': compile = compile_pays(r, len(dls.train_ds), src.size, dls.device)
+        if compile=='auto': compile = compile_pays(r, len(dls.train_ds), dls.device)
         learn = cifar_learner(dls, r.arch, r.opt, r.opt_kw, r.init, lr=None if r.lr=='find' else r.lr, wd=r.wd,
                               precision=r.precision, label_smoothing=r.label_smoothing, model_kw=r.model_kw, compile=compile)
     learn.compiled = compile
     return learn
 
-def _check_sizes(sizes, full):
-    "A little smaller than in tests may help (https://arxiv.org/abs/1906.06423), by half does not"
-    if sizes and (4*sizes[-1]<3*full or max(sizes)>full):
-        raise InputError(f'progressive_sizes is {sizes}, but the images are {full}x{full} and are validated so: '
-                         f'let none be larger, and the last at least {-(-3*full//4)}')
-
 # %% ../nbs/28_train.ipynb #ab98f336
-def _digest(model):
-    "A digest of the weights of `model`"
-    h = hashlib.sha256()
-    for v in get_model(model).state_dict().values(): h.update(v.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()
-
-class Measured(ClassCounts):
-    "Remember which weights were validated last, and count their answers"
-    order,digest = -20,None # before a callback such as `EMA` puts other weights back
-    def after_validate(self):
-        if self.counts is not None: self.digest = _digest(self.learn.model) # else the validation was left out
-
-def _validate(learn, label, *cbs, counts=None):
-    "Loss, correct answers and images of the validation images"
-    counts = counts or ClassCounts()
-    with learn.no_bar(), learn.no_logging(): loss = learn.validate(cbs=[*cbs, counts, BatchProgress(label)])[0]
-    right,n = map(sum, zip(*counts.by_class))
-    return float(loss),right,n
-
-def _measure(learn, counts):
-    "Validate the weights as they are; the row of their epoch with what came out, or of the last one where they are of none"
-    loss,right,n = _validate(learn, 'validating the weights that are kept', counts=counts)
-    rows = [r for r in learn.history.rows if (r.get('valid_correct'), r.get('valid_n'))==(right, n)
-            and math.isclose(r['valid_loss'], loss, rel_tol=1e-3)]
-    row = [*learn.history.rows[-1:], *rows][-1]
-    return {**row, 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n}
-
-# %% ../nbs/28_train.ipynb #ab98fmea
-def _final(run, learn, measured):
-    "The last row of the history, about the weights as they are"
-    last = learn.history.rows[-1] if learn.history.rows else {}
-    # else it was cut off while it was validated
-    counted = measured.by_class is not None and sum(n for _,n in measured.by_class)==last.get('valid_n')
-    if 'valid_acc' not in last or counted and measured.digest==_digest(learn.model): return last
-    final = _measure(learn, measured)
-    if [final[k] for k in ('valid_correct','epoch')]!=[last[k] for k in ('valid_correct','epoch')]:
-        which = 'not those of the last validation' if final['epoch']==last['epoch'] else f"those of epoch {final['epoch']}"
-        run.log(f"the weights that are kept are {which}: {100*final['valid_acc']:.2f}% "
-                f"({final['valid_correct']}/{final['valid_n']})")
-    return final
+def _validate(learn, label, *cbs):
+    "Loss of the validation images, and for each class its correct answers and its images"
+    with learn.no_bar(), learn.no_logging():
+        logits,y,losses = learn.get_preds(with_loss=True, act=noop, reorder=False, cbs=[*cbs, BatchProgress(label)])
+    right,n = y[logits.argmax(1)==y],len(learn.dls.vocab)
+    return losses.mean().item(),right.bincount(minlength=n).tolist(),y.bincount(minlength=n).tolist()
 
 def _views(learn, tta):
     "Accuracy of the validation images by test-time augmentation, up to `tta`"
     res = {}
     for k in list(ttas)[1:list(ttas).index(tta)+1]:
-        _,right,n = _validate(learn, f'test-time augmentation ({k})', TTA(k))
+        right,n = map(sum, _validate(learn, f'test-time augmentation ({k})', TTA(k))[1:])
         res[k] = dict(acc=right/n, correct=right, n=n)
     return res
+
+# %% ../nbs/28_train.ipynb #ab98fmea
+def _final(run, learn):
+    "The last row of the history, about the weights as they are, and correct answers and images by class"
+    last = learn.history.rows[-1] if learn.history.rows else {}
+    if 'valid_acc' not in last: return last,None
+    loss,*counts = _validate(learn, 'validating the weights that are kept')
+    right,n = map(sum, counts)
+    if right!=last['valid_correct'] or not math.isclose(loss, last['valid_loss'], rel_tol=1e-3):
+        run.log('the weights that are kept are not those of the last validation: '
+                f'{100*right/n:.2f}% ({right}/{n})')
+    final = {**last, 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n}
+    return final,dict(zip(learn.dls.vocab, zip(*counts)))
 
 # %% ../nbs/28_train.ipynb #c1a7b017
 def finish_run(
     run:Run, # whose folder it is
     learn:Learner, # trained
     completed:bool, # were all epochs done?
-    measured:Measured, # of the fit: it knows which weights the last row of the history is about
 ):
     "Write weights, metrics, diagnosis and curves of a trained learner; the metrics are those of the weights"
-    hist,valid,final = learn.history,run.valid_name,_final(run, learn, measured)
-    validated,rows,src = 'valid_acc' in final,hist.rows,learn.dls.source
-    with run.writing():
+    hist,valid,(final,by_class) = learn.history,run.valid_name,_final(run, learn)
+    rows,src = hist.rows,learn.dls.source
+    with writing_to(run.path):
         save_weights(learn.model, run.path, learn.dls.vocab, source_stats(src), src.size)
-        if validated: save_features(known_features(learn), run.path, read_json(run.path/'model.json')['weights_sha256'])
+        if by_class: save_features(known_features(learn), run.path, read_json(run.path/'model.json')['weights_sha256'])
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)
-    if validated and measured.by_class: res['by_class'] = dict(zip(learn.dls.vocab, measured.by_class))
-    if 'by_class' in res and completed and run.recipe.tta!='none': res['tta'] = _views(learn, run.recipe.tta)
+    if by_class: res['by_class'] = by_class
+    if by_class and completed and run.recipe.tta!='none': res['tta'] = _views(learn, run.recipe.tta)
     if any('valid_acc' in r and 'train_acc' in r for r in rows):
-        res['diagnosis'] = diagnose(rows, res.get('by_class'), valid=valid).lines
+        res['diagnosis'] = diagnose(rows, by_class, valid=valid).lines
     if rows: run.draw('history.png', plot_history, rows, None, valid)
     if hist.lrs: run.draw('lr.png', plot_lr, hist.lrs, hist.momenta)
     run.write_metrics(res)
 
-# %% ../nbs/28_train.ipynb #adf86f7b
-class RunTimeLeft(Callback):
-    "Beside the bar of an epoch: how long the whole run still takes"
-    order = 61 # after the bar
-    def before_fit(self): self.start = None
-    def after_batch(self):
-        bar = getattr(getattr(self.learn, 'progress', None), 'pbar', None)
-        if not self.training or bar is None: return
-        done = self.epoch*self.n_iter+self.iter+1
-        if self.start is None: self.start,self.first = time.monotonic(),done # the first step compiles, and warms up
-        elif 'run' not in (bar.comment or ''):
-            left = (time.monotonic()-self.start)/(done-self.first)*(self.n_epoch*self.n_iter-done)
-            bar.comment = ', '.join(filter(None, [bar.comment, f'whole run: {duration(left)} left']))
-
-# %% ../nbs/28_train.ipynb #adf86wri
-def _tensorboard(path):
-    with from_extra('logging for TensorBoard', 'tensorboard'): from fastai.callback.tensorboard import TensorBoardCallback
-    return TensorBoardCallback(log_dir=path/'tensorboard', trace_model=False, log_preds=False)
-
-def _writers(run, tensorboard, checkpoint_every):
-    "What writes into the run folder, and shows how far the run is"
-    cbs = [RunLog(run.path)]
-    if has_bar(): cbs.append(RunTimeLeft())
-    if tensorboard: cbs.append(_tensorboard(run.path))
-    if checkpoint_every:
-        with run.writing(): run.checkpoint.parent.mkdir(exist_ok=True)
-        cbs.append(Checkpoint(run.checkpoint, checkpoint_every))
-    return cbs
-
 # %% ../nbs/28_train.ipynb #ea7f20fc
-def _fit(run, learn, cbs, tensorboard, checkpoint_every):
+def _fit(run, learn, cbs, tensorboard=False):
     "Fit, from the start or from the last checkpoint, and finish the run folder"
-    r,seen,first = run.recipe,Measured(),rank_distrib()==0
-    cbs = [FiniteLoss(), *recipe_callbacks(r), *L(cbs), seen]
-    if first: cbs += _writers(run, tensorboard, checkpoint_every)
+    r,first = run.recipe,rank_distrib()==0
+    cbs = [FiniteLoss(), *recipe_callbacks(r), *L(cbs)]
+    if first: cbs += [RunLog(run.path), Checkpoint(run.checkpoint)]
+    if first and tensorboard:
+        with from_extra('logging for TensorBoard', 'tensorboard'): from fastai.callback.tensorboard import TensorBoardCallback
+        cbs.append(TensorBoardCallback(log_dir=run.path/'tensorboard', trace_model=False, log_preds=False))
     if first and learn.compiled: run.log('compiling the network: the first step takes a minute or two, the others less')
+    resumed = resume_from(learn, run.checkpoint) if run.checkpoint.exists() else nullcontext()
     with explain_errors(r.bs, learn.dls.device):
-        with graceful_interrupt(learn) as stop, in_processes(learn), run.resume(learn):
+        with graceful_interrupt(learn) as stop, in_processes(learn), resumed:
             schedules[r.sched](learn, r.epochs, run.config['lr'], cbs=cbs, **r.sched_kw)
         if not first: return run.path
-        with rank0_only(learn): finish_run(run, learn, not stop.asked, seen)
+        finish_run(run, learn, not stop.asked)
     run.clean(completed=not stop.asked)
     return run.path
-
-def _log_start(run, dls, found):
-    "Say what the run uses that its recipe does not say"
-    r = run.recipe
-    if found:
-        run.draw('lr_find.png', found.plot)
-        run.log(f'learning rate {found}')
-    if r.n_valid is None: return
-    n,kind = len(split_idxs(dls.source, r.valid, r.seed)[1]),'test' if r.valid=='test' else 'held-out'
-    run.log(f'validating on {len(dls.valid_ds):,} of {n:,} {kind} images, of each class in proportion (n_valid)')
 
 # %% ../nbs/28_train.ipynb #d11ause
 def _used(r, learn, found):
@@ -349,24 +231,24 @@ def train(
     device=None, # 'cpu', 'cuda', ...; by default the GPU if there is one
     workers:int=None, # loader processes; None lets `cifar_dls` choose
     cbs=None, # more fastai callbacks
-    tensorboard:bool=False, # log for TensorBoard into the run folder; needs the extra `tensorboard`
-    checkpoint_every:int=1, # epochs between checkpoints for `resume`; 0: none
     deterministic:bool=False, # the same weights each time on a GPU too, see `deterministic_algorithms`
+    tensorboard:bool=False, # log for TensorBoard into the run folder; needs the extra `tensorboard`
     **kwargs # how the learner is made, see `recipe_learner`
 ) -> Path: # the run folder
     "Train by `recipe` on `source` and write the run folder; Ctrl-C ends it in order, with what was reached"
     r,device = get_recipe(recipe),pick_device(start_processes(device) or device) # before any download
-    check_number('checkpoint_every', checkpoint_every, low=0, whole=True)
-    if tensorboard: _tensorboard(Path())
     if rank_distrib()==0: free_folder(run_dir, '')
     with rank0_first(): src = load_source(source)
     with deterministic_algorithms(deterministic):
         with stage('preparing loaders and network'): learn = recipe_learner(r, src, device, workers, **kwargs)
         with explain_errors(r.bs, learn.dls.device): found = find_lr(learn, plot=False, **r.find_kw) if r.lr=='find' else None
-        if rank_distrib(): return _fit(_from_first(None), learn, cbs, tensorboard, checkpoint_every)
+        if rank_distrib(): return _fit(_from_first(None), learn, cbs, tensorboard)
         with Run.create(r, learn.dls, run_dir, **_used(r, learn, found), deterministic=deterministic) as run:
-            _log_start(run, learn.dls, found)
-            return _fit(_from_first(run), learn, cbs, tensorboard, checkpoint_every)
+            if found:
+                run.draw('lr_find.png', found.plot)
+                run.log(f'learning rate {found}')
+            if r.n_valid: run.log(f'validating on {run.validated_on}, of each class in proportion (n_valid)')
+            return _fit(_from_first(run), learn, cbs, tensorboard)
 
 # %% ../nbs/28_train.ipynb #2a41b76d
 def _changed(config, device):
@@ -384,18 +266,17 @@ def resume(
     workers:int=None, # as for `train`
     cbs=None, # the same callbacks, if `train` was given any
     tensorboard:bool=False, # as for `train`
-    checkpoint_every:int=1, # as for `train`
 ) -> Path: # the run folder
     "Resume a run from its last checkpoint, or from the start if it has none, to the end it would have had"
     run,device = Run(run_dir),start_processes(device) or device
-    with run.lock() if rank_distrib()==0 else nullcontext():
+    with lock_folder(run.path) if rank_distrib()==0 else nullcontext():
         run.read() # another process may have ended it meanwhile
-        if not run.metrics.get('completed'): return _resume(run, source, device, workers, cbs, tensorboard, checkpoint_every)
+        if not run.metrics.get('completed'): return _resume(run, source, device, workers, cbs, tensorboard)
         if not run.checkpoint.parent.exists(): raise InputError(f'the run in {run.path} is complete: there is nothing to resume')
         run.clean(completed=True) # it was cut off between its last file and this
         return run.path
 
-def _resume(run, source, device, workers, cbs, tensorboard, checkpoint_every):
+def _resume(run, source, device, workers, cbs, tensorboard):
     c,first = run.config,rank_distrib()==0
     device = pick_device(c.get('device') if device is None else device)
     src = run.source(source)
@@ -407,4 +288,4 @@ def _resume(run, source, device, workers, cbs, tensorboard, checkpoint_every):
         diff = _changed(c, learn.dls.device)
         if first and diff: run.log(f'not as before, so the last bits may differ: {diff}')
         if first and not run.checkpoint.exists(): run.log('no epoch was kept: starting from the beginning')
-        return _fit(run, learn, cbs, tensorboard, checkpoint_every)
+        return _fit(run, learn, cbs, tensorboard)

@@ -7,7 +7,6 @@ __all__ = ['RunViewer']
 
 # %% ../nbs/41_viewer.ipynb #e9917628
 import threading
-from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 import numpy as np
@@ -16,12 +15,11 @@ from fastai.vision.all import torch
 from fastcore.basics import groupby, patch
 from .cam import (
     classless_methods, cam_methods, default_layer, default_method, is_empty, overlay, slow_methods)
-from .core import InputError, check_kind, check_number, one_of
+from .core import InputError, check_number, one_of
 from .data import spread_items
 from .interpret import CifarInterpretation, run_learner
 from .models import layer_sizes
 from .predict import Explanation, ImageClassifier, Prediction, seen_box, write_empty
-from .report import ReportMaps
 from .runs import Run
 
 # %% ../nbs/41_viewer.ipynb #dbf30611
@@ -31,31 +29,26 @@ def method_choices() -> list: # of (label, name)
     return [(o+notes.get(o, ''), o) for o in names]
 
 # %% ../nbs/41_viewer.ipynb #3b567837
-def layer_choices(model, size, coarse=False) -> list: # of (label, module path)
-    sizes = {k: s[1:] for k,s in layer_sizes(model, size).items() if min(s[1:])>1}
-    fine = [k for k,s in sizes.items() if min(s)>=5]
+def layer_choices(model, size) -> list: # of (label, module path)
+    sizes = {k: s[1:] for k,s in layer_sizes(model, size).items() if min(s[1:])>=5}
     none = f'no layer of this {type(model).__name__} has a map of 5x5 or more for images of {size}x{size}'
-    if not fine: raise InputError(none)
+    if not sizes: raise InputError(none)
     outer = [k for k in sizes if '.' not in k]
-    names = [k for k in (outer if set(outer) & set(fine) else sizes) if coarse or k in fine]
-    return [(f'{k} ({sizes[k][0]}x{sizes[k][1]})'+('' if k in fine else ', too coarse'), k) for k in names]
+    return [('{} ({}x{})'.format(k, *sizes[k]), k) for k in outer or sizes]
 
 def first_layer(choices, layer=None):
-    "The layer to begin with: `layer`, else the library's default, else the first that is not too coarse"
+    "The layer to begin with: `layer`, else the library's default, else the first"
     names = [k for _,k in choices]
     if layer: return one_of('layer', layer, names)
-    return default_layer if default_layer in names else next(k for label,k in choices if 'coarse' not in label)
+    return default_layer if default_layer in names else names[0]
 
 # %% ../nbs/41_viewer.ipynb #3d92c661
 orders = {'largest loss': 'loss', 'surest': 'confidence', 'at random': 'random', 'as listed': 'listed'}
 groups = ('misclassified','correct','all')
 
-def in_group(interp, group): # a mask over the items
-    right = interp.decoded==interp.targs
-    return {'misclassified': ~right, 'correct': right, 'all': right|True}[group]
-
 def find_items(interp, group='misclassified', actual='', predicted='', order='loss', among=None) -> list: # of indices
-    mask = in_group(interp, group).clone()
+    right = interp.decoded==interp.targs
+    mask = {'misclassified': ~right, 'correct': right, 'all': right|True}[group]
     if actual: mask &= interp.targs==interp.vocab.index(actual)
     if predicted: mask &= interp.decoded==interp.vocab.index(predicted)
     idxs = torch.arange(len(mask)) if among is None else torch.as_tensor(among)
@@ -67,20 +60,20 @@ def explain_item(
     interp, # a `CifarInterpretation`
     i, # index of the item
     target='predicted', # 'predicted', 'actual' or the name of a class
-    versus=None, # the same, to subtract
+    versus=None, # the same, to subtract; None or '' for nothing
     method=default_method, # name in `cam_methods`
     layer=default_layer, # module path
     k=10, # how many classes to list, and the actual one
 ) -> Explanation:
     "The map of an item of an interpretation"
     o,p = interp.scored([i])[0],interp.probs[i]
-    cam = interp.cam([i], target, versus, method=method, layer=layer, allow_coarse=True)[0]
+    named = {'predicted': o.predicted, 'actual': o.actual}
+    target,versus = (named.get(t, t) or None for t in (target,versus))
+    cam = interp.cam([i], target, versus, method=method, layer=layer)[0]
     img = Image.fromarray(overlay(interp.pictures([i])[0], cam*0)) # as bytes
     best = p.argsort(descending=True, stable=True)[:k].tolist()
     top = [(interp.vocab[c], float(p[c])) for c in dict.fromkeys([*best, int(interp.targs[i])])]
-    named = {'predicted': o.predicted, 'actual': o.actual, None: None}
-    names = [named.get(t, t) for t in (target,versus)]
-    return Explanation(img, (0,0,*img.size), Prediction(top, None, None), cam, *names, f'{method} at {layer}')
+    return Explanation(img, (0,0,*img.size), Prediction(top, None, None), cam, target, versus, f'{method} at {layer}')
 
 # %% ../nbs/41_viewer.ipynb #415026ba
 def for_page(e, small=384, large=768): # pixels of the longer side
@@ -108,15 +101,11 @@ class RunViewer:
         source=None, # its images; by default from where the run had them
         device=None, # where to compute; by default the GPU if there is one
         n_images:int=1000, # how many test images to look for mistakes in, at most
-        k:int=5, # how many classes of a picture to list, at most
     ):
-        check_kind('run_dir', run_dir, (str,Path), 'the path of a run folder')
-        check_number('k', k, low=1, whole=True)
         self.n_images = check_number('n_images', n_images, low=1, whole=True)
         self.path,self.lock,self.interp = Path(run_dir).expanduser(),threading.RLock(),None
-        self.strips = lru_cache(10)(lambda idxs: self._draw_strips(idxs)) # of so many pages of mistakes
         self.clf = ImageClassifier.from_run(self.path, device)
-        self.k = min(k, len(self.clf.vocab))
+        self.k = min(5, len(self.clf.vocab))
         self.layers = layer_choices(self.clf.model, self.clf.size)
         self.layer = first_layer(self.layers)
         self.run = self.learn = self.why = None
@@ -154,7 +143,7 @@ def samples(self:RunViewer,
 ) -> list: # of (PIL image, class)
     "Images that the network was validated on, the classes in turn"
     turns = zip_longest(*groupby(self.items(), 'label').values())
-    some = [o for turn in turns for o in turn if o is not None][:check_number('n', n, low=1, whole=True)]
+    some = [o for turn in turns for o in turn if o is not None][:n]
     return [(Image.fromarray(o.x), o.label) for o in some]
 
 # %% ../nbs/41_viewer.ipynb #79ee6159
@@ -181,29 +170,24 @@ def wrong(self:RunViewer,
     return self.interp.scored(idxs) if idxs else []
 
 # %% ../nbs/41_viewer.ipynb #a1fc76e6
-def _side_by_side(imgs, side=128): # small pictures are enlarged pixel by pixel; None is a map without evidence
-    s = imgs[0].shape[0]*max(1, side//imgs[0].shape[0])
-    tiles = [Image.fromarray(imgs[0] if o is None else o).resize((s,s), Image.Resampling.NEAREST) for o in imgs]
-    for tile,o in zip(tiles, imgs):
-        if o is None: write_empty(tile, 50)
+def _side_by_side(img, maps, side=128): # small pictures are enlarged pixel by pixel
+    s,top = img.shape[0]*max(1, side//img.shape[0]),float(maps.max())
+    tiles = [Image.fromarray(o).resize((s,s), Image.Resampling.NEAREST) for o in (img, *(overlay(img, m, top) for m in maps))]
+    for tile,m in zip(tiles[1:], maps):
+        if is_empty(m): write_empty(tile)
     return Image.fromarray(np.hstack([np.pad(o.convert('RGBA'), ((0,0), (0,s//16), (0,0))) for o in tiles]))
-
-@patch
-def _draw_strips(self:RunViewer, idxs):
-    combo,targets = (default_method,self.layer),('predicted','actual')
-    maps = ReportMaps(self.interp, self.interp.scored(idxs), [combo], targets)
-    return [_side_by_side([img, *(maps.views[i,combo,t] for t in targets)]) for i,img in enumerate(maps.imgs)]
 
 # %% ../nbs/41_viewer.ipynb #4ee87308
 @patch
 def mistakes(self:RunViewer,
     by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
-    n:int=24, # how many on a page
+    n:int=24, # how many, at most
     actual:str=None, # only those of this class; None or '' for all
     predicted:str=None, # only those predicted as this class; None or '' for all
-    page:int=1, # which page of them
 ) -> list: # of (`Scored`, the picture beside its maps for the predicted and for the actual class)
-    "A page of misclassified images with their maps; empty where there are none"
+    "The first misclassified images with their maps; empty where there are none"
     with self.lock:
-        items = self.wrong(by, actual, predicted)[(page-1)*n:page*n]
-        return list(zip(items, self.strips(tuple(o.idx for o in items)))) if items else []
+        items = self.wrong(by, actual, predicted)[:n]
+        if not items: return []
+        maps = torch.stack([self.interp.cam(items, t, layer=self.layer) for t in ('predicted','actual')], 1)
+        return [(o, _side_by_side(img, ms)) for o,img,ms in zip(items, self.interp.pictures(items.idxs), maps)]

@@ -72,7 +72,7 @@ def test_too_many_pixels(page):
     data = png(Image.new('1', (12000,12000)))
     assert len(data)<200_000
     classes,drawn,note = page.look(page.sent(data))
-    assert classes is None and drawn is None and f'more than {Image.MAX_IMAGE_PIXELS:,} pixels' in note
+    assert classes is None and drawn is None and f'exceeds limit of {Image.MAX_IMAGE_PIXELS} pixels' in note
 
 def test_too_large_a_file(page):
     assert page.upload(bytes(150_000)).status_code==200
@@ -97,11 +97,11 @@ def test_a_thumbnail_that_is_none(page, index):
     assert not m['success'] and 'Traceback' not in json.dumps(m)
 
 def test_mistakes(page, view):
-    m = page.ask('by', 'input', ['loss','','',None])['output']['data']
+    m = page.ask('by', 'input', ['loss','',''])['output']['data']
     assert f'{len(view.mistakes())} of the' in m[0]
     assert [o['caption'] for o in m[1]['value']]==[f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o,
                                                    _ in view.mistakes()]
-    img,note,target,versus,tabs = page.ask('mistakes', 'select', ['loss','','',None],
+    img,note,target,versus,tabs = page.ask('mistakes', 'select', ['loss','',''],
                                            event_data=dict(index=1, value=None))['output']['data'][:5]
     o = view.mistakes()[1][0]
     assert f'<b>{o.actual}</b>' in note and (target,versus,tabs['selected'])==('predicted','','picture')
@@ -179,7 +179,7 @@ def test_addresses(page):
     used = page.app.server_port
     for kw,says in (
         (dict(port=0), 'port is 0'), (dict(port=70000), 'port is 70000'), (dict(port='http'), "port is 'http'"),
-        (dict(max_mb=0), 'max_mb is 0'), (dict(host=3), 'host is 3'), (dict(host=''), "''"),
+        (dict(max_mb=0), 'max_mb is 0'),
         (dict(port=used), f'port {used}, cannot be listened on')):
         with pytest.raises(InputError, match=re.escape(says)): serve_app(page.app, **kw)
     with pytest.raises(InputError, match='192.0.2.1, port any, cannot be listened on'): serve_app(page.app, '192.0.2.1')
@@ -262,33 +262,28 @@ def test_features_of_other_weights_are_refused(trained, tmp_path):
         (run/KnownFeatures.file).write_bytes(bad)
         with pytest.raises(InputError, match=says): ImageClassifier.from_run(run)
 
-# ---- pages of mistakes
+# ---- mistakes by class
 
-def test_mistakes_by_class_and_page(known_page, known_view):
-    "Filters and pages show the same mistakes as the viewer, and the one that is chosen is the one that was shown"
+def test_mistakes_by_class(known_page, known_view):
+    "Filters show the same mistakes as the viewer, and the one that is chosen is the one that was shown"
     every = known_view.wrong()
     said = lambda o: f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %'
     captions = lambda data: [o['caption'] for o in data[1]['value']]
-    first = known_page.ask('actual', 'input', ['loss', every[0].actual, '', None])['output']['data']
+    first = known_page.ask('actual', 'input', ['loss', every[0].actual, ''])['output']['data']
     assert captions(first)==[said(o) for o in every if o.actual==every[0].actual][:24]
     assert f'of class {every[0].actual}' in first[0]
     o = next(o for o in every if o.actual==every[0].actual)
-    about = known_page.ask('mistakes', 'select', ['loss', o.actual, o.predicted, None],
+    about = known_page.ask('mistakes', 'select', ['loss', o.actual, o.predicted],
                            event_data=dict(index=0, value=None))['output']['data'][1]
     assert f'<b>{o.actual}</b>, predicted as <b>{o.predicted}</b>' in about
-    if len(every)>24:
-        second = known_page.ask('next', 'click', ['loss', '', '', None])['output']['data']
-        assert captions(second)==[said(o) for o in every[24:48]]
-        assert f'25 to {min(48, len(every))} of the {len(every)} mistakes' in second[0]
-    none = known_page.ask('actual', 'input', ['loss', every[0].actual, every[0].actual, None])['output']['data']
+    none = known_page.ask('actual', 'input', ['loss', every[0].actual, every[0].actual])['output']['data']
     assert 'There are no mistakes of class' in none[0] and none[1]['value']==[]
 
 # ---- behind a proxy
 
-@pytest.mark.parametrize('bad,says', [('cifar', "root_path is 'cifar'"), (3, 'root_path is 3')])
-def test_paths_that_are_none(known_page, bad, says):
+def test_paths_that_are_none(known_page):
     "A path that no proxy has is refused"
-    with pytest.raises(InputError, match=says): serve_app(known_page.app, root_path=bad)
+    with pytest.raises(InputError, match="root_path is 'cifar'"): serve_app(known_page.app, root_path='cifar')
 
 def free_port():
     with socket.socket() as s:

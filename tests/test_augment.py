@@ -6,8 +6,8 @@ from albumentations.augmentations.geometric.functional import create_affine_tran
 from fastai.vision.all import PILImage, TfmdDL, ToTensor, set_seed
 from scipy.stats import chi2_contingency
 from cifar_fastai import augment
-from cifar_fastai.augment import (AlbumentationsTransform, BatchAugment, Cutout, cifar10_mean, cifar10_std, lint_policy,
-    lint_stats, make_policy, policies, reseed)
+from cifar_fastai.augment import (
+    AlbumentationsTransform, BatchAugment, Cutout, lint_policy, make_policy, policies, reseed)
 from cifar_fastai.core import InputError
 
 @pytest.fixture(scope='module')
@@ -91,13 +91,11 @@ def test_linter_is_content_with_our_policies(name): assert lint_policy(name)==[]
 @pytest.mark.filterwarnings('ignore::UserWarning')
 @pytest.mark.parametrize('policy,found', (
     (lambda: [A.HorizontalFlip(p=1)], 'flips every image'),
-    (lambda: [A.CoarseDropout(max_holes=1)], "'max_holes' was dropped and the default used: it is now num_holes_range"),
-    (lambda: [A.Normalize(mean=cifar10_mean, std=(0.2023,0.1994,0.2010))], 'twice'),
-    (lambda: [A.Normalize(mean=cifar10_mean, std=(0.2023,0.1994,0.2010))], 'per-image values'),
-    (lambda: [A.Normalize()], 'ImageNet'),
+    (lambda: [A.CoarseDropout(max_holes=1)], "'max_holes' was dropped and the default used"),
+    (lambda: [A.Normalize()], 'twice'),
     (lambda: [A.RandomCrop(32, 32, pad_if_needed=True)], 'is the image'),
     (lambda: [A.CoarseDropout(fill=0.473)], 'is on the 0-1 scale, but pixels here are 0-255, so it is black: use 121'),
-    (lambda: [A.Normalize(), A.CoarseDropout(fill=(125,123,114))], 'comes after the normalization, where'),
+    (lambda: [A.Normalize(), A.CoarseDropout(fill=(125,123,114))], 'CoarseDropout: comes after the normalization'),
     (lambda: [A.Normalize(), A.RandomBrightnessContrast()], 'RandomBrightnessContrast: comes after'),
     (lambda: [A.OneOf([A.HorizontalFlip(p=1)]), A.ToTensorV2()], 'ToTensorV2')))
 def test_linter_finds(policy, found): assert found in says(policy())
@@ -107,14 +105,6 @@ def test_linter_finds(policy, found): assert found in says(policy())
     (A.Sequential([A.HorizontalFlip(p=1)], p=0.5), 0), (A.Compose([A.HorizontalFlip(p=1)], p=1), 1),
     (A.Compose([A.HorizontalFlip(p=1)], p=0.5), 0)))
 def test_linter_knows_whether_every_image_is_flipped(policy, n): assert len(lint_policy([policy]))==n
-
-@pytest.mark.parametrize('mean,std,found', (
-    (cifar10_mean, cifar10_std, []), ((125,123,114), (63,62,67), ['divide them by 255']),
-    ((.5,.5,.5), (.5,.5,.5), ['mean', 'std']),
-    (cifar10_mean, (0.2023,0.1994,0.2010), ['per-image'])))
-def test_linter_of_statistics_finds(mean, std, found):
-    res = lint_stats(mean, std)
-    assert len(res)==len(found) and all(o in said for o,said in zip(found, res))
 
 # ---- whole batches: the same numbers give the same pictures
 
@@ -158,14 +148,14 @@ def test_affine_of_a_batch_is_albumentations_to_what_opencv_rounds(x):
 def what_was_done(batch):
     """To a picture whose red is the row, green the column, blue 200: offsets, mirrored or not, place and size of the
     hole"""
-    r,c,b = batch[...,0].astype(int),batch[...,1].astype(int),batch[...,2]
+    r,c,b = batch[...,0].astype(np.int16),batch[...,1].astype(np.int16),batch[...,2]
     hole,ok = b==7,(b==200)&(c>0)&(r>0)
-    best = ok.sum(2).argmax(1)
-    rows = [c[i,k][ok[i,k]] for i,k in enumerate(best)]
-    turned = np.array([bool((np.diff(o)[:1]<0).any()) for o in rows])
-    at = np.arange(32)
-    dy = np.array([np.median((r[i]-at[:,None])[ok[i]]) for i in range(len(batch))])
-    dx = np.array([np.median((c[i]-(31-at if turned[i] else at))[ok[i]]) for i in range(len(batch))])
+    turned = np.where(ok[:,:,1:]&ok[:,:,:-1], np.diff(c, axis=2), 0).sum((1,2))<0
+    at = np.arange(32, dtype=np.int16)
+    def shift(o): # the same at all that is neither border nor hole
+        assert np.array_equal(np.where(ok, o, 99).min((1,2)), np.where(ok, o, -99).max((1,2)))
+        return np.where(ok, o, -99).max((1,2))
+    dy,dx = shift(r-at[:,None]),shift(c-np.where(turned[:,None,None], 31-at, at))
     top,left = hole.any(2).argmax(1),hole.any(1).argmax(1)
     return dict(dy=dy-1, dx=dx-1, turned=turned, top=top, left=left, holes=hole.reshape(len(batch), -1).sum(1))
 
@@ -209,7 +199,7 @@ def test_border_and_hole_of_a_batch_have_their_color():
     white,color = torch.full((200,32,32,3), 255, dtype=torch.uint8),torch.tensor([1,2,3])
     res = BatchAugment([A.Pad(padding=4, fill=(1,2,3)), A.RandomCrop(32,32)])(white, generator())
     assert (res==color).all(-1)[:,0].any() and ((res==255)|(res==color)).all()
-    hole = A.CoarseDropout(num_holes_range=(1,1), hole_height_range=(40,40), hole_width_range=(40,40), p=1.)
+    hole = Cutout(num_holes_range=(1,1), hole_height_range=(40,40), hole_width_range=(40,40), p=1.)
     assert (BatchAugment([hole])(white, generator())==0).all() # over all of it, as on the CPU
 
 crop = A.RandomCrop(32,32)
@@ -218,7 +208,7 @@ crop = A.RandomCrop(32,32)
     (
         ([A.Blur()], 'Blur is not among'),
         ([A.Pad(padding=4)], 'comes without a RandomCrop to 32x32'),
-        ([A.CoarseDropout(num_holes_range=(1, 3))], 'several holes'),
+        ([A.CoarseDropout(num_holes_range=(1, 3))], 'CoarseDropout is not among'),
         ([A.Affine(shear=(3, 9))], 'has shear='),
         ([A.Affine(translate_px=(1, 3))], 'has translate_px='),
         ([A.Affine(keep_ratio=True)], 'has keep_ratio='),
@@ -227,10 +217,10 @@ crop = A.RandomCrop(32,32)
         ([A.RandomBrightnessContrast(ensure_safe_range=True)], 'has ensure_safe_range='),
         ([A.Pad(padding=4), A.RandomCrop(24, 24)], 'comes without a RandomCrop to 32x32'),
         ([A.Pad(padding=40), crop], 'has padding 40'),
-        ([A.Pad(padding=4, p=0.5), crop], 'p 0.5 and 1'),
+        ([A.Pad(padding=4, p=0.5), crop], 'comes without a RandomCrop to 32x32 for each image'),
         ([A.PadIfNeeded(40, 40), crop], 'PadIfNeeded is not among'),
         ([crop], 'RandomCrop is not'),
-        (A.Compose([A.HorizontalFlip()], p=0.5), 'Compose has p 0.5'),
+        (A.Compose([A.HorizontalFlip()], p=0.5), 'Compose is not among'),
         ('crip', 'unknown policy'),
     ),
 )

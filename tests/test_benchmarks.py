@@ -9,6 +9,7 @@ from cifar_fastai import cli
 from cifar_fastai.augment import make_policy
 from cifar_fastai.core import write_json
 from cifar_fastai.data import cifar_dls
+from cifar_fastai.experiments import check_variants
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.recipes import get_recipe, recipes
 from commands import check, split
@@ -53,6 +54,17 @@ def test_script_writes_rates_with_hardware_versions_and_command(name, script, tm
     assert f'| {rec["ours"]} |' in out and 'record: ' in out
     if name=='step': assert rec['loader_share_of_step']>0 and rec['share_of_floor']>0
 
+@pytest.mark.parametrize('name', ['torchcam','captum'])
+def test_maps_of_other_libraries_are_ours(name, script):
+    pytest.importorskip(name)
+    rec = script('cam').measure(5, 2, 8, 'GradCAM', 'stage2', 1, 'cpu')
+    assert rec['difference'][name]<1e-4 and rec['median'][name]>0 and f'| {name} |' in script('cam').table(rec)
+
+def test_other_libraries_are_asked_for_gradcam_alone(script, capsys):
+    cam = script('cam')
+    with patch.object(cam, 'find_spec', lambda o: None): assert cam.peers('GradCAM')=={}
+    assert capsys.readouterr().err.count('is not installed: not measured')==2 and cam.peers('HiResCAM')=={}
+
 def test_goal_reports_each_seed_and_leaves_no_trace(script, data_dir, tmp_path, monkeypatch, capsys):
     "The warm-up and the seeds before change nothing: a seed has the same accuracy again"
     (tmp_path/'fast.json').write_text(json.dumps(tiny))
@@ -64,7 +76,7 @@ def test_goal_reports_each_seed_and_leaves_no_trace(script, data_dir, tmp_path, 
     assert again['rows'][0]['acc']==rec['rows'][0]['acc']
 
 @pytest.mark.parametrize(
-    'argv,why', [(['--goal', '94'], 'goal is 94'), (['R1'], 'uses the finder')], ids=['goal', 'finder']
+    'argv,why', [(['--goal', '94'], 'goal is 94'), (['R2'], 'uses the finder')], ids=['goal', 'finder']
 )
 def test_goal_refuses_in_one_line(argv, why, script, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match=why):
@@ -193,10 +205,16 @@ def test_plans_of_a_short_lease_can_be_read(tmp_path):
     code = f'{stub}; py=python work={tmp_path} small=(--epochs 1); python() {{ :; }}; . benchmarks/gpu-plan.sh; {plans}'
     r = subprocess.run(['bash', '-c', code], cwd=root, capture_output=True, text=True)
     lines = [o for o in r.stdout.splitlines() if o.startswith('python ') and '-m pytest' not in o]
-    assert len(lines) >= 14 and {'python benchmarks/' + o for o in ('step.py', 'loader.py', 'goal.py', 'cam.py')} <= {
+    assert len(lines) >= 12 and {'python benchmarks/' + o for o in ('step.py', 'loader.py', 'goal.py', 'cam.py')} <= {
         ' '.join(o.split()[:2]) for o in lines
     }, r.stderr
     for o in lines: check(o)
+
+def test_variants_of_fast20_are_recipes():
+    variants = json.loads((root/'benchmarks/fast20.json').read_text())
+    base = get_recipe('fast20', valid=0.1)
+    check_variants(base, variants)
+    assert all(get_recipe(base, **o)!=base for o in variants.values())
 
 # ---- label errors
 

@@ -1,11 +1,9 @@
 "Callbacks: averages are what a loop by hand gives, penalties stay out of the log, views and sizes are what they say."
-import os, subprocess, sys
 import pytest, torch
 from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, SaveModelCallback
 from cifar_fastai import callbacks
 from cifar_fastai.callbacks import (
-    EMA, KeepMemory, LookaheadCallback, Penalty, TTA, ValidEvery, deterministic_algorithms, explain_errors,
-    keep_memory, ttas)
+    EMA, LookaheadCallback, Penalty, TTA, ValidEvery, deterministic_algorithms, explain_errors, ttas)
 from cifar_fastai.core import RunError
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.models import resnet18
@@ -115,11 +113,7 @@ def test_tta_averages_the_logits_of_its_views(dls):
         (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB'), 'batches of 50 images: try bs=25'),
         (
             RuntimeError('DataLoader worker (pid 71) is killed by signal: Killed. '),
-            r'process 71 died \(killed by signal: Killed\)',
-        ),
-        (
-            RuntimeError('DataLoader worker (pid(s) 71, 72) exited unexpectedly'),
-            r'process 71, 72 died \(exited unexpectedly\)',
+            'a loader process died',
         ),
     ],
 )
@@ -140,45 +134,3 @@ def test_deterministic_algorithms_are_put_back(on):
     was = torch.get_deterministic_debug_mode(),torch.backends.cudnn.benchmark
     with deterministic_algorithms(on): assert torch.are_deterministic_algorithms_enabled() is on
     assert (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark)==was
-
-# ---- memory and layout
-
-def test_memory_is_kept_for_a_fit_or_a_validation_and_given_back_once(dls, monkeypatch):
-    asked,learn = [],make_learner(dls)
-    monkeypatch.setattr(callbacks, 'keep_memory', lambda keep=True: asked.append(keep))
-    for run in (lambda: learn.fit(1), learn.validate, learn.get_preds):
-        asked.clear()
-        with learn.no_logging(): run()
-        assert asked==[True, False]
-    learn.remove_cb(KeepMemory)
-    learn.validate()
-    assert asked==[True, False]
-
-@pytest.mark.parametrize(
-    'name,value',
-    [
-        ('CIFAR_FASTAI_KEEP_MEMORY', '0'),
-        ('MALLOC_MMAP_MAX_', '65536'),
-        ('GLIBC_TUNABLES', 'glibc.malloc.mmap_max=65536'),
-    ],
-)
-def test_memory_is_left_to_who_has_said_how_to_allocate(name, value, monkeypatch):
-    monkeypatch.setenv(name, value)
-    assert keep_memory() is False
-
-pages = """
-import resource, torch
-from cifar_fastai.callbacks import keep_memory
-def new_pages(x):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(9): torch.relu(x)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt-before
-x = torch.randn(10_000_000)
-plain,could = new_pages(x),keep_memory()
-new_pages(x) # the first time the memory must come from somewhere
-assert not could or not plain or new_pages(x)*10<plain
-"""
-def test_kept_memory_needs_no_new_pages():
-    "In a process of its own, with glibc as it is by itself"
-    env = {k: v for k,v in os.environ.items() if not k.startswith(('MALLOC_','GLIBC_TUNABLES'))}
-    subprocess.run([sys.executable, '-c', pages], check=True, env=env)

@@ -1,6 +1,5 @@
 "Maps: against autograd by hand and against the library; the network comes back as it was; compiled networks; drawing"
 import contextlib, copy, gc, io, shutil
-from unittest.mock import patch as mock
 import cv2, numpy as np, pytest, pytorch_grad_cam as pgc, torchvision.models as tv
 from fastai.vision.all import load_learner, nn, torch
 from matplotlib import pyplot as plt
@@ -91,19 +90,19 @@ def test_a_module_that_runs_twice_is_refused():
     "Its map would be one run's activations times the other's gradients"
     model = tv.resnet18(num_classes=5)
     assert 'layer1.0.relu' not in layer_sizes(model, 64) and 'layer1.0.bn1' in layer_sizes(model, 64)
-    with pytest.raises(InputError, match="'layer1.0.relu' runs 2 times in a forward pass"):
+    with pytest.raises(InputError, match="'layer1.0.relu' gives no single map"):
         find_layer(model, 'layer1.0.relu', 64)
-    with pytest.raises(InputError, match='runs 2 times'): cam_maps(Mixed(), torch.randn(1, 3, 8, 8), [0], layer='relu')
+    with pytest.raises(InputError, match='gives no single map'): cam_maps(Mixed(), torch.randn(1, 3, 8, 8), [0], layer='relu')
 
 def test_attention_is_no_map_and_channels_at_the_end_are():
     "Heads x tokens x tokens is refused; the map of a layer with channels last has height and width"
     model = Mixed()
-    with pytest.raises(InputError, match="'softmax' is 2x64x64, and not for sure a map"):
+    with pytest.raises(InputError, match="'softmax' gives no single map"):
         find_layer(model, 'softmax', 8)
     with pytest.raises(InputError, match="'softmax'"): cam_maps(model, torch.randn(1, 3, 8, 8), [0], layer='softmax')
     assert layer_sizes(model, (8,12))['norm']==(8,8,12)
     assert cam_maps(model, torch.randn(2, 3, 8, 12), [0,1], layer='mix').shape==(2,8,12)
-    with pytest.raises(InputError, match="'encoder.ln' is 65x16, which is no map"):
+    with pytest.raises(InputError, match="'encoder.ln' gives no single map"):
         find_layer(nets['vit'][0](), 'encoder.ln', 32)
 
 @pytest.mark.parametrize('method', cam.cam_methods)
@@ -122,7 +121,6 @@ def test_every_method_takes_channels_at_the_end(method):
     xb = torch.randn(2, 3, 8, 10)
     m,n = (cam_maps(o, xb, [0,4], method, 'act', signed=True) for o in (a,b))
     assert m.shape==(2,8,10) and m.abs().max()>0 and (m-n).abs().max()<=1e-4*m.abs().max()
-    assert b.act is b.get_submodule('act')
 
 def test_layers_before_an_in_place_relu():
     "DenseNet's last norm feeds one, as ResNet's norms do"
@@ -217,13 +215,6 @@ def test_the_network_comes_back_as_it_was(net, xb):
     with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16): assert torch.allclose(check(m), a, atol=1e-5)
     m.requires_grad_(True); m.zero_grad(); m.eval()
     for nm in cam_methods: check(m, method=nm, layer='stage3')
-
-def test_an_interrupted_method_leaves_the_network_whole(net, xb):
-    "AblationCAM puts another layer in the place of the one it looks at"
-    was = net.stage3
-    with mock.object(cam_methods['AblationCAM'], 'assemble_ablation_scores', side_effect=KeyboardInterrupt):
-        with pytest.raises(KeyboardInterrupt): cam_maps(net, xb[:1], [1], 'AblationCAM', 'stage3')
-    assert net.stage3 is was
 
 def test_batches_and_single_images_agree(net, xb):
     a = cam_maps(net, xb, [1,2,3,4])
@@ -323,7 +314,6 @@ def test_a_gallery_of_maps_wraps_and_tells_strengths(source):
     assert (own[weak]==overlay(interp.pictures([i])[0], (predicted,actual)[weak-1])).all()
     plt.close('all')
     with pytest.raises(InputError, match="scale is 'all'|unknown scale"): interp.plot_cam([0], scale='all')
-    with pytest.raises(InputError, match='ncols is 0'): interp.plot_cam([0], ncols=0)
 
 compiled = []
 
@@ -342,8 +332,8 @@ def views(learn, tmp_path):
     "Everything that looks into a network; the maps that came of it, to compare"
     interp = CifarInterpretation.from_learner(learn)
     maps = interp.cam([0,1])
-    interp.plot_cam([0,1]); interp.plot_stages(0); plt.close('all')
-    assert interp.features is not None and len(interp.label_errors()) and len(layer_sizes(learn.model))>50
+    interp.plot_cam([0,1]); plt.close('all')
+    assert len(interp.label_errors()) and len(layer_sizes(learn.model))>50
     for method in ('ScoreCAM','AblationCAM'): interp.cam([0], method=method, layer='stage3')
     interp.decoded = interp.targs # all count as correct, whatever it learned
     for f in (interp.pointing_game, interp.cascading_randomization, interp.road): f(('GradCAM',), ('layer2',), n=2)

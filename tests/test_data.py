@@ -143,7 +143,7 @@ def test_item_transform_added_to_a_loader_on_the_device_is_refused(source):
 @pytest.mark.parametrize('policy,alternate', (('none', None), ('crop4', None), ('none', (0,1))))
 def test_several_batches_made_at_once_have_the_same_items_and_sides(policy, alternate, source):
     many,each = (make_dls(source, policy, loader='device').train for _ in range(2))
-    many.at_once,many.alternate,each.alternate = 100,alternate,alternate
+    many._n_at_once,many.alternate,each.alternate = lambda: 90,alternate,alternate
     a,b = list(many),list(each)
     assert [len(y) for _,y in a]==[len(y) for _,y in b] and all(is_channels_last(x) for x,_ in a)
     assert all(torch.equal(p[1], q[1]) for p,q in zip(a, b))
@@ -152,7 +152,7 @@ def test_several_batches_made_at_once_have_the_same_items_and_sides(policy, alte
 
 def test_batches_normalized_at_once_are_those_normalized_one_by_one(source):
     many,each = (make_dls(source, loader='device').train for _ in range(2))
-    many.at_once,calls = 100,[]
+    many._n_at_once,calls = lambda: 90,[]
     class Seen(Transform):
         def encodes(self, x:TensorImage): calls.append(len(x)); return x
     each.after_batch.add(Seen()) # so that fastai's own loop is used

@@ -12,10 +12,10 @@ from cifar_fastai.optim import LRSuggestions, find_lr
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.models import Summary, summary
 from cifar_fastai.predict import ImageClassifier, explain
+import cifar_fastai.report # noqa: F401, the summary of an interpretation is there
 from cifar_fastai.recipes import Recipe, recipe_table, recipes
 from cifar_fastai.train import train
 from cifar_fastai.runs import Run
-from cifar_fastai.report import make_report
 from cifar_fastai.sources import Source
 
 names = ['<b>|x', '*a* `b` _c_ [t](x)', '$x$ <script>alert(1)</script> \\|']
@@ -53,7 +53,6 @@ def test_tables_and_lists(run, interp):
     folder = Shown(Run(path))
     assert any('<i>|mine' in c for c in folder.cells()) and any('<u>|r' in c for c in folder.cells())
     assert len(folder.cells())%2==0
-    assert '<s>run/report.html' in Shown(make_report(path, src, n=1, device='cpu')).text
     r = Shown(Run(path).recipe).cells()
     assert r[r.index('note')+1]=='*n* | <b>' and r[r.index('name')+1]=='<u>|r'
     d = Shown(diagnose(Run(path).history, {o: (i, 10) for i,o in enumerate(names)}))
@@ -90,7 +89,6 @@ def test_plain_python_is_readable(run, interp, source):
     with learn.no_bar(): learn.fit(1)
     assert str(learn.history).startswith('epoch 1/1  lr ')
     wrong = interp.scored([3])
-    assert re.fullmatch(r'3: .+ as .+, [\d.]+ %, loss [\d.]+', str(wrong))
     rows = learn.history.rows
     for o in (run[0], interp, wrong, Run(run[1]), Run(run[1]).recipe, ImageClassifier.from_learner(learn),
               explain(source.x[0], learn), diagnose(rows), found, lint_policy('flip'), recipe_table(),

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import pytest, torch
 from fastai.vision.all import (
-    AvgSmoothLoss, Callback, CancelBatchException, CSVLogger, FetchPredsCallback, ShortEpochCallback, ShowGraphCallback)
+    AvgSmoothLoss, Callback, CancelBatchException, CSVLogger, FetchPredsCallback, ShortEpochCallback)
 from cifar_fastai.callbacks import ValidEvery
 from cifar_fastai.core import InputError
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.history import (
-    ClassCounts, Progress, accuracy_interval, diagnose, log_line, plot_history, plot_runs)
+    Progress, accuracy_interval, diagnose, log_line, plot_history, plot_runs)
 from cifar_fastai.sources import load_source
 from learners import Raise, make_learner
 
@@ -43,29 +43,22 @@ class Peek(Callback):
 )
 def test_history_is_what_the_recorder_says(cb, dls):
     "Whatever else is predicted, skipped or cut short within an epoch"
-    learn,counts = make_learner(dls),ClassCounts()
-    with learn.no_logging(): learn.fit(2, 0.01, cbs=[cb(), counts])
+    learn = make_learner(dls)
+    with learn.no_logging(): learn.fit(2, 0.01, cbs=cb())
     for row,values in zip(learn.history.rows, learn.recorder.values): # these end with loss and accuracy
         assert ('valid_loss' in row)==(len(values)>1)
         if 'valid_loss' in row: assert [row['valid_loss'], row['valid_acc']]==pytest.approx(list(values[-2:]), rel=1e-5)
         assert row.get('valid_n', 50)==50
-    assert counts.by_class is None or sum(n for _,n in counts.by_class)==50
 
 def test_history_counts_and_keeps_each_step(dls):
-    learn,counts = make_learner(dls),ClassCounts()
-    with learn.no_logging(): learn.fit_one_cycle(2, 0.01, cbs=counts)
+    learn = make_learner(dls)
+    with learn.no_logging(): learn.fit_one_cycle(2, 0.01)
     row = learn.history.rows[-1]
     assert [row['train_n'], row['valid_n'], len(learn.history.lrs), len(learn.history.momenta)]==[200, 50, 8, 8]
     assert 0.84<min(learn.history.momenta)<0.86
-    assert [sum(o) for o in zip(*counts.by_class)]==[row['valid_correct'], 50] and {n for _,n in counts.by_class}=={5}
     assert list(learn.validate())==pytest.approx([row['valid_loss'], row['valid_acc']], rel=1e-4)
     assert len(learn.history.rows)==2 # `validate` leaves the history alone
     assert len(learn.get_preds(with_loss=True)[2])==50 # a loss of each item
-
-def test_counts_of_other_items_are_none(dls):
-    learn,counts = make_learner(dls),ClassCounts()
-    learn.validate(dl=dls.test_dl(dls.train_ds.items, with_labels=True), cbs=counts)
-    assert counts.by_class is None
 
 class Says(list):
     def __call__(self, o): self.append(o)
@@ -107,10 +100,8 @@ def test_a_line_a_minute_where_there_is_no_bar(dls):
     learn.fit(2, 0.01, cbs=Tick()) # 4 steps of 25 s and one of 40 s an epoch
     lines = [o for o in learn.history.say if ', step ' in o]
     assert lines == [
-        'epoch 1/2, step 3 of 4: 2 images/s, 2 min left',
-        'epoch 1/2, step 1 of 1 of the validation: 2 min left',
-        'epoch 2/2, step 3 of 4: 2 images/s, 65 s left',
-        'epoch 2/2, step 1 of 1 of the validation: 0 s left',
+        'epoch 1/2, step 3 of 4: 2 min left',
+        'epoch 2/2, step 3 of 4: 25 s left',
     ], lines
     learn.history.say.clear()
     with learn.no_logging(): learn.fit(1, 0.01, cbs=Tick())
@@ -153,13 +144,6 @@ def test_bar_asks_for_the_loss_when_it_is_drawn():
         cb.learn.iter = i
         cb.after_batch()
     assert len(asked)==10 and bar.comment=='0.5000'
-
-def test_graph_is_left_out_where_nothing_is_drawn(dls):
-    learn = make_learner(dls)
-    with learn.no_logging(): learn.fit(1, cbs=ShowGraphCallback())
-    learn.add_cb(ShowGraphCallback())
-    with learn.no_bar(), learn.no_logging(): learn.fit(1)
-    assert learn.show_graph.run is True
 
 # ---- curves
 

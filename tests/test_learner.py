@@ -14,7 +14,6 @@ from fastai.vision.all import (
     L,
     MixedPrecision,
     TensorCategory,
-    TfmdDL,
     params,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -215,17 +214,3 @@ def test_waiting_is_found(look, says, source, monkeypatch):
     class Ask(Callback):
         def after_loss(self): look(self.loss)
     with pytest.raises((RuntimeError,AssertionError), match=says): fit_strictly(monkeypatch, learn, Ask())
-
-
-
-
-def test_whitening_leaves_the_loaders_where_they_are(source, monkeypatch):
-    "`test_dl` on another device would take the statistics along, which all loaders share"
-    dls,seen,made = cifar_dls(source, bs=20, device='cpu:0'),[],[]
-    to,init = TfmdDL.to,TfmdDL.__init__
-    monkeypatch.setattr(TfmdDL, 'to', lambda self, device: seen.append(device) or to(self, device))
-    monkeypatch.setattr(
-        TfmdDL, '__init__', lambda self, *args, **kw: (made.append(kw.get('device')), init(self, *args, **kw))[1]
-    )
-    cifar_learner(dls, init='whiten', model_kw=dict(width=32))
-    assert made and {*seen, *made}<={torch.device('cpu:0')}, (seen, made)

@@ -7,14 +7,15 @@ import pytest
 from fastai.vision.all import Callback, EarlyStoppingCallback, load_learner, MixUp, ReduceLROnPlateau, set_seed, torch
 
 from cifar_fastai.callbacks import EMA, LookaheadCallback
-from cifar_fastai.core import InputError, write_json
+from cifar_fastai.core import InputError, write_json, writing_to
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.history import describe, log_line
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.recipes import make_recipe, Recipe
 from cifar_fastai.checkpoints import Checkpoint, resume_from
-from cifar_fastai.runs import free_folder, Run, RunLog
+from cifar_fastai.runs import free_folder, lock_folder, Run, RunLog
 from cifar_fastai.train import resume, train
+from parts import part
 
 results = Path(__file__).resolve().parents[1]/'results'
 small = dict(bs=50, model_kw=dict(width=8), precision='fp32')
@@ -33,6 +34,9 @@ def test_a_folder_of_an_earlier_version_is_read(folder):
         'of 1,000)'
     )
     assert f'custom, {run.state}' in repr(run) and run._repr_markdown_().startswith('|')
+
+def test_views_of_an_earlier_version_have_the_names_of_today():
+    assert [*Run(results/'runs/plain-valid_every-5/seed-0').metrics['tta']]==['flip', 'flip_translate']
 
 def test_recipes_and_configs_of_earlier_versions_are_resumed(source, tmp_path):
     "They have no `n_valid`, no `cbs`, and no way of compiling"
@@ -73,7 +77,7 @@ def test_the_state_says_how_far_a_run_came(metrics, epochs, state, run_dir, tmp_
 
 def test_a_source_of_other_images_is_refused(run_dir, source):
     assert Run(run_dir).source().fingerprint==Run(run_dir).source(source).fingerprint==source.fingerprint
-    with pytest.raises(InputError, match='are not those of the run'): Run(run_dir).source(source.subset(range(100)))
+    with pytest.raises(InputError, match='are not those of the run'): Run(run_dir).source(part(source, slice(100)))
 
 def test_an_exported_learner_is_loaded_by_fastai(source, tmp_path):
     "fastai's own way, for those who trust the file: the exported learner holds none of the data"
@@ -94,7 +98,7 @@ def dls(source): return cifar_dls(source, bs=50, device='cpu')
 def test_a_new_run_is_locked_and_leaves_no_lock(dls, tmp_path):
     with Run.create(Recipe(), dls, tmp_path/'run', lr=0.1) as run:
         assert (run.path/'.lock').exists() and run.config['lr']==0.1 and run.recipe==Recipe()
-        with pytest.raises(InputError, match='in use by this process'), run.lock(): pass
+        with pytest.raises(InputError, match='in use by this process'), lock_folder(run.path): pass
     assert [o.name for o in (tmp_path/'run').iterdir()]==['config.json']
 
 def test_a_new_run_has_the_name_of_its_recipe(dls, tmp_path, monkeypatch):
@@ -119,7 +123,7 @@ def test_a_full_disk_is_said_in_a_line(dls, tmp_path):
     with (
         Run.create(Recipe(), dls, tmp_path / 'run', lr=0.1) as run,
         pytest.raises(InputError, match='No space left on device'),
-        run.writing(),
+        writing_to(run.path),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -164,9 +168,9 @@ def test_a_resumed_fit_ends_like_one_that_was_not_cut_off(cbs, source, tmp_path)
 @pytest.mark.parametrize(
     'make,message',
     [
-        (lambda f: None, 'is missing'),
+        (lambda f: None, 'No such file'),
         (lambda f: f.write_bytes(b'no'), 'cannot be read'),
-        (lambda f: torch.save([1], f), 'not a checkpoint'),
+        (lambda f: torch.save([1], f), 'of another version, or none'),
     ],
     ids=['missing', 'text', 'list'],
 )
@@ -194,7 +198,7 @@ def checkpoint(source, tmp_path_factory):
 )
 def test_a_checkpoint_of_another_run_is_refused(kw, n, message, checkpoint, source):
     kw = {**dict(opt='adamw', model_kw=dict(width=8), cbs=LookaheadCallback), **kw}
-    src = source.subset(range(len(source)-10)) if kw.pop('few', False) else source
+    src = part(source, slice(-10)) if kw.pop('few', False) else source
     learn = cifar_learner(cifar_dls(src, bs=50, device='cpu'), **kw)
     with pytest.raises(InputError, match=message), learn.no_bar(), learn.no_logging(), resume_from(learn, checkpoint):
         learn.fit(n)

@@ -154,6 +154,7 @@ not_run = {  # by the words a command begins with
     'python tools/demo_network.py': 'a minute of training, whose result is in the package',
     'nbdev_test': '.ci/run runs it, as the README has it',
     'nbdev-docs': 'it needs the quarto binary: test_site runs all before that',
+    'python tools/links.py': 'it reads the built site, which needs quarto: test_site runs it on two pages',
     'python tools/badges.py': 'it writes into the working tree: test_badges runs it on a copy',
     'cifar-app': 'it serves until it is stopped: test_app starts it, and calls what it serves',
     'python tools/app_picture.py': 'it writes into the working tree, by a browser',

@@ -1,5 +1,5 @@
 "One form for images from anywhere: folders, the official files, the disk cache; and which images are CIFAR-10."
-import hashlib, os, pickle, shutil, sys, tarfile
+import os, pickle, shutil, sys, tarfile
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pytest
@@ -61,19 +61,10 @@ def toy(**kw): return Source(**{**dict(
     dict(is_valid=[True]*40), dict(vocab=['a','b']), dict(y=[1]*40), dict(x=255-shades)], ids=lambda o: list(o)[0])
 def test_fingerprint_changes_with_anything_it_covers(kw): assert toy(**kw).fingerprint!=toy().fingerprint
 
-def test_subset_has_the_items_and_read_only_arrays():
-    few = toy().subset(slice(0, 40, 4))
-    assert list(few.items)==list(range(0, 40, 4)) and few.fingerprint!=toy().fingerprint
-    with pytest.raises(ValueError, match='read-only'): few.y[0] = 1
-
-def test_what_was_known_of_an_array_is_forgotten_with_it():
-    s,before = toy(),toy().fingerprint
-    assert s.fingerprint==before
-    s.x = 255-shades
-    assert s.fingerprint!=before
-    s.x = shades
-    assert s.fingerprint==before
-    with pytest.raises(ValueError, match='read-only'): s.x[0] = 1
+def test_arrays_are_read_only():
+    s = toy()
+    for o in (s.x, s.y, s.is_valid):
+        with pytest.raises(ValueError, match='read-only'): o[0] = 1
     assert shades.flags.writeable # the array that was given is its owner's
 
 def test_source_shows_itself():
@@ -91,7 +82,8 @@ def ten(**kw): return Source(**{**dict(
     x=x, y=[0,1,2]*10, vocab=cifar10_vocab, is_valid=[False]*20+[True]*10, name='ten'), **kw})
 
 def test_content_digest_is_the_same_in_any_order():
-    mixed = ten().subset(np.random.default_rng(1).permutation(30))
+    at = np.random.default_rng(1).permutation(30)
+    mixed = ten(x=ten().x[at], y=ten().y[at], is_valid=ten().is_valid[at])
     assert digest(mixed)==digest(ten()) and mixed.fingerprint!=ten().fingerprint
     assert digest(ten(y=9-ten().y, vocab=cifar10_vocab[::-1]))==digest(ten())
 
@@ -107,13 +99,11 @@ def black(n_valid=10_000, vocab=cifar10_vocab):
     )
 
 
-def test_cifar10_is_known_by_its_digest_and_so_is_a_part(monkeypatch):
+def test_cifar10_is_known_by_its_digest(monkeypatch):
     assert [black().is_cifar10, black(9_999).is_cifar10, black(vocab=list('abcdefghij')).is_cifar10]==[False,False,None]
     monkeypatch.setattr(sources, '_cifar10_digest', digest(black()))
-    few = black().subset(slice(100))
-    assert few.is_cifar10 is True and source_title(few)=='CIFAR-10' and black(9_999).is_cifar10 is False
-    few.vocab = tuple('abcdefghij')
-    assert few.is_cifar10 is None # what was known of it is forgotten
+    same = black()
+    assert same.is_cifar10 is True and source_title(same)=='CIFAR-10' and black(9_999).is_cifar10 is False
 
 @pytest.mark.parametrize('d,title', [
     (dict(name='x', is_cifar10=True), 'CIFAR-10'),
@@ -149,8 +139,7 @@ def test_load_source_returns_a_source_as_it_is(pets):
     '', 'http://x.org/a.tgz', '~nobody/x', 'x'*5000, 'a\0b', 3, np.zeros(3)], ids=lambda o: repr(o)[:20])
 def test_load_source_refuses_what_is_nowhere(bad): fails('nothing at', bad)
 
-bad_numbers = [dict(valid_pct=o) for o in (0,1,-.1,float('nan'),None)]+[dict(size=0), dict(size=3.5), dict(seed=-1)]
-@pytest.mark.parametrize('kw', bad_numbers, ids=str)
+@pytest.mark.parametrize('kw', [dict(size=0), dict(size=3.5)], ids=str)
 def test_load_source_refuses_numbers_out_of_range(kw, pets): fails(f'{list(kw)[0]} is', pets, **kw)
 
 def test_folders_that_cannot_be_trained_on_are_refused():
@@ -198,7 +187,7 @@ def test_class_names_of_cifar10_keep_its_order():
     )
     assert [o.parent.name for o in s.items[:4]]==['airplane','airplane','automobile','automobile']
     picture(0, 200, 300).save('c10/test/cat/0.png'); picture(0, 20, 16).save('c10/test/dog/0.png')
-    assert quiet(d).notes[0].startswith('resized 2 images from 20x16 to 200x300') and quiet(d, size=16).x.shape == (
+    assert quiet(d).notes[0].startswith('resized 2 images to 32x32') and quiet(d, size=16).x.shape == (
         30,
         16,
         16,
@@ -238,7 +227,7 @@ class Calls:
     Calls(eval, ('1',)), Calls(getattr, (1,'real')), Calls(np.load, ('x',)), Calls(Path, ('x',)),
     {**draw_batch(5), 'labels': Calls(print, ('x',))}, Calls(exec, ('1',))], ids=range(6))
 def test_a_batch_that_calls_something_is_refused(o):
-    with pytest.raises(InputError, match='it asks for'): sources._read_batch(pickle.dumps(o, 2), 'b')
+    with pytest.raises(InputError, match='b is cut short'): sources._read_batch(pickle.dumps(o, 2), 'b')
 
 d = draw_batch(5)
 wrong = dict(
@@ -260,14 +249,11 @@ def test_a_cut_batch_is_refused(part):
         sources._read_batch(raw[: int(len(raw) * part) if part == 0.5 else part], 'b')
 
 
-def test_a_batch_leaves_no_copy_of_its_pixels():
-    "What is read does not wait for the garbage collector, with the memo that holds the pixels twice"
-    import gc
-    gc.collect(); gc.disable()
-    try:
-        sources._read_batch(pickle.dumps(draw_batch(5), 2), 'b')
-        assert not [o for o in gc.get_objects() if isinstance(o, sources._Unpickler) and o.memo]
-    finally: gc.enable()
+def test_what_else_a_batch_asks_for_is_passed_over():
+    "Nothing is carried out, and the images are read all the same"
+    b = {'note': Calls(os.system, ('touch harm',)), **draw_batch(5), 'more': Calls(os.system, ('touch harm',))}
+    images,labels = sources._read_batch(pickle.dumps(b, 2), 'b')
+    assert labels==b['labels'] and len(images)==5 and not Path('harm').exists()
 
 @pytest.fixture
 def archive():
@@ -285,32 +271,28 @@ def test_the_official_files_give_the_same_from_anywhere(archive):
         and s.valid_idxs[0] == 100
     )
     assert np.array_equal(s.x[20].transpose(2,0,1).ravel(), draw_batch(20, 1)['data'][0])
-    assert quiet(official).fingerprint==s.fingerprint==quiet(archive, check_md5=False).fingerprint
+    assert quiet(official).fingerprint==s.fingerprint==quiet(archive).fingerprint
     assert quiet(official, size=24).x.shape==(120,24,24,3)
-    Path('around').mkdir(); shutil.copy(archive, 'around'); fails('md5 is', 'around')
-    assert len(quiet('around', check_md5=False))==120
+    Path('around').mkdir(); shutil.copy(archive, 'around')
+    assert len(quiet('around'))==120
 
 @pytest.mark.parametrize('n', [0, 10, 0.5, -5], ids=str)
 def test_a_cut_archive_is_refused(n, archive):
     raw = archive.read_bytes()
     Path('cut.tar.gz').write_bytes(raw[:int(len(raw)*n) if n==0.5 else n])
-    fails('md5 is', 'cut.tar.gz'); fails('cut.tar.gz', 'cut.tar.gz', check_md5=False)
+    fails('cut.tar.gz is cut short', 'cut.tar.gz')
 
-def test_an_archive_is_known_by_its_md5(archive, monkeypatch):
-    fails('md5 is', archive)
-    monkeypatch.setattr(sources, '_md5', hashlib.md5(archive.read_bytes()).hexdigest())
-    assert len(quiet(archive, cache=False))==120
+def test_another_file_is_no_archive():
     Path('note.txt').write_text('hello')
-    fails('not the official', 'note.txt')
-    fails('no tar.gz archive', 'note.txt', check_md5=False)
+    fails('no tar.gz archive', 'note.txt')
 
 
 @pytest.mark.parametrize('limit,value,says', [
-    ('_max_all', 10_000, 'more than CIFAR-10 has'), ('_max_all', 500_000, 'far more than CIFAR-10'),
+    ('_max_all', 500_000, 'far more than CIFAR-10'),
     ('_max_members', 3, 'missing in'), ('_max_batch', 10_000, 'missing in')], ids=str)
 def test_an_archive_of_other_size_is_refused(limit, value, says, archive, monkeypatch):
     monkeypatch.setattr(sources, limit, value)
-    fails(says, archive, check_md5=False, cache=False)
+    fails(says, archive, cache=False)
 
 def test_an_official_folder_that_changes_is_read_again(archive):
     official = Path('data/cifar-10-batches-py')
@@ -318,7 +300,7 @@ def test_an_official_folder_that_changes_is_read_again(archive):
     raw = f.read_bytes()
     f.write_bytes(raw[:-100]); fails('test_batch is cut short', official)
     f.write_bytes(pickle.dumps(Calls(os.system, ('touch harm',)), 2))
-    fails('system, which no CIFAR-10 file does', official)
+    fails('test_batch is cut short', official)
     f.unlink(); fails('test_batch missing', 'data')
     f.write_bytes(raw)
     assert quiet('data').fingerprint==before and not Path('harm').exists()
@@ -327,29 +309,22 @@ def test_an_official_folder_that_changes_is_read_again(archive):
 
 def test_the_cache_is_used_and_read_only(pets, monkeypatch):
     s,f = quiet(pets),sources._cache_file(pets, 32)
-    assert sorted(f.parent.glob('*'))==[f.with_suffix('.json'), f]
+    assert list(f.parent.glob('*'))==[f]
     monkeypatch.setattr(sources, '_read_folder', None)
     t = quiet(pets)
     assert t.fingerprint==s.fingerprint and list(t.items)==list(s.items) and t.notes==s.notes
     with pytest.raises(ValueError, match='read-only'): t.x[:] = 0
 
 damages = dict(
-    cut_array=('.npy', lambda a: a[:-50]), no_array=('.npy', lambda a: b''),
-    changed_array=('.npy', lambda a: a[:500]+b'\1\2\3'+a[503:]), cut_json=('.json', lambda j: j[:-9]),
-    no_json=('.json', lambda j: b''), changed_json=('.json', lambda j: j.replace(b'cat', b'cow')),
-    no_text=('.json', lambda j: b'\xff\xfe'))
-@pytest.mark.parametrize('ending,damage', damages.values(), ids=damages)
-def test_a_damaged_cache_is_noticed_and_made_again(ending, damage, pets):
-    s,f = quiet(pets),sources._cache_file(pets, 32).with_suffix(ending)
+    cut=lambda a: a[:-50], empty=lambda a: b'', changed_array=lambda a: a[:500]+b'\1\2\3'+a[503:],
+    changed_names=lambda a: a.replace(b'cat', b'cow'), no_zip=lambda a: b'\xff\xfe'*99)
+@pytest.mark.parametrize('damage', damages.values(), ids=damages)
+def test_a_damaged_cache_is_noticed_and_made_again(damage, pets):
+    s,f = quiet(pets),sources._cache_file(pets, 32)
     raw = f.read_bytes()
     f.unlink(); f.write_bytes(damage(raw))
     t = quiet(pets)
     assert 'damaged' in t.notes[0] and t.fingerprint==s.fingerprint and quiet(pets).notes==s.notes
-
-def test_a_cache_without_its_array_is_damaged(pets):
-    quiet(pets)
-    sources._cache_file(pets, 32).unlink()
-    assert 'damaged' in quiet(pets).notes[0]
 
 def test_a_changed_or_renamed_file_is_noticed(pets):
     s,f = quiet(pets),pets/'dog/5.png'
@@ -363,9 +338,9 @@ def test_a_changed_or_renamed_file_is_noticed(pets):
 def test_nothing_is_kept_where_it_is_not_wanted_or_not_possible(pets, here, monkeypatch):
     s,folder = quiet(pets, cache=False),sources._cache_file(pets, 32).parent
     assert not folder.exists()
-    def full_disk(*a): raise OSError(28, 'No space left on device')
+    def full_disk(*a, **kw): raise OSError(28, 'No space left on device')
     with monkeypatch.context() as m:
-        m.setattr(np, 'save', full_disk)
+        m.setattr(np, 'savez', full_disk)
         assert 'No space left' in quiet(pets, size=8).notes[0] and not list(folder.glob('*.tmp'))
     Path('afile').write_text('')
     monkeypatch.setenv('FASTAI_HOME', 'afile/x')
@@ -385,7 +360,7 @@ def test_the_environment_says_where_cifar10_is(archive, monkeypatch):
     monkeypatch.setenv('CIFAR_FASTAI_DATA', 'data')
     assert quiet().fingerprint==quiet('cifar10').fingerprint==s.fingerprint
     for o in ('nowhere','cifar10'):
-        monkeypatch.setenv('CIFAR_FASTAI_DATA', o); fails(f"CIFAR_FASTAI_DATA is '{o}'", None)
+        monkeypatch.setenv('CIFAR_FASTAI_DATA', o); fails(f"nothing at '{o}' (CIFAR_FASTAI_DATA)", None)
 
 def test_fastais_copy_comes_before_a_download(archive):
     shutil.copytree('data/cifar-10-batches-py', data_home()/'cifar-10-batches-py')
@@ -393,14 +368,10 @@ def test_fastais_copy_comes_before_a_download(archive):
     c10 = draw_folder(data_home()/'cifar10/train', cifar10_vocab, 2).parent; draw_folder(c10/'test', cifar10_vocab, 1)
     assert len(quiet())==30
 
-def test_a_download_that_fails_leaves_nothing(monkeypatch):
-    folder = external.fastai_path('archive')
-    def offline(url):
-        folder.mkdir(exist_ok=True, parents=True); (folder/'cifar10.tgz.part').write_text('half')
-        raise OSError('no network')
+def test_a_download_that_fails_says_so(monkeypatch):
+    def offline(url): raise OSError('no network')
     monkeypatch.setattr(external, 'untar_data', offline)
     fails('cannot download CIFAR-10 (no network): give the path', None)
-    assert not list(folder.glob('*'))
 
 def test_a_download_is_said(pets, monkeypatch):
     monkeypatch.setattr(external, 'untar_data', lambda url: pets)

@@ -19,6 +19,7 @@ from cifar_fastai.all import (
 from cifar_fastai.data import pick_device
 from cifar_fastai.models import ResNet, pick_precision, resnet18
 from messages import says, tree
+from parts import part
 
 @pytest.fixture(scope='module')
 def names(data_dir, source, run_dir):
@@ -32,6 +33,7 @@ def names(data_dir, source, run_dir):
         **dict(
             ResNet=ResNet,
             resnet18=resnet18,
+            part=part,
             pick_device=pick_device,
             pick_precision=pick_precision,
             data=data_dir,
@@ -77,15 +79,6 @@ calls = [
     ('load_source(data, size=True)', 'size is True: it must be a whole number at least 1 and at most 1024'),
     ("load_source(data, size='32')", "size is '32': it must be a whole number at least 1 and at most 1024"),
     ('load_source(data, size=5000)', 'size is 5000: it must be a whole number at least 1 and at most 1024'),
-    ('load_source(data, valid_pct=0)', 'valid_pct is 0: it must be a number above 0 and below 1'),
-    ('load_source(data, valid_pct=1)', 'valid_pct is 1: it must be a number above 0 and below 1'),
-    ("load_source(data, valid_pct=float('nan'))", 'valid_pct is nan: it must be a number above 0 and below 1'),
-    ("load_source(data, valid_pct='0.2')", "valid_pct is '0.2': it must be a number above 0 and below 1"),
-    ('load_source(data, seed=-1)', 'seed is -1: it must be a whole number at least 0'),
-    ('load_source(data, seed=1.5)', 'seed is 1.5: it must be a whole number at least 0'),
-    ('load_source(data, seed=None)', 'seed is None: it must be a whole number at least 0'),
-    ("load_source(data, skip_bad='no')", "skip_bad is 'no': it must be True or False"),
-    ('load_source(data, check_md5=0)', 'check_md5 is 0: it must be True or False'),
     ("load_source('')", "nothing at '': give a folder ..."),
     ("load_source('nowhere')", "nothing at 'nowhere': give a folder ..."),
     ('load_source(3)', "nothing at '3': give a folder ..."),
@@ -105,26 +98,22 @@ calls = [
     ('Source(x[:,:20], y, vocab, v)', 'x is uint8 of shape (6, 20, 32, 3): it must be uint8, N x size x size x 3'),
     ('Source(x[...,:1], y, vocab, v)', 'x is uint8 of shape (6, 32, 32, 1): it must be uint8, N x size x size x 3'),
     ('Source(None, y, vocab, v)', 'x is object of shape (): it must be uint8, N x size x size x 3'),
-    ("Source(x, ['cat']*6, vocab, v)", 'y is <U3 of shape (6,): give a whole number for each image'),
-    ('Source(x, y+0.5, vocab, v)', 'y is float64 of shape (6,): give a whole number for each image'),
-    ("Source(x, y*float('nan'), vocab, v)", 'y is float64 of shape (6,): give a whole number for each image'),
-    ('Source(x, y-1, vocab, v)', 'labels run from -1 to 0: with 2 classes they must be 0 to 1'),
-    ('Source(x, y+2, vocab, v)', 'labels run from 2 to 3: with 2 classes they must be 0 to 1'),
-    ('Source(x, y[:,None], vocab, v)', 'y is int64 of shape (6, 1): give a whole number for each image'),
-    ('Source(x, y[:5], vocab, v)', '6 images, 5 labels, 6 is_valid and 6 items: give one each'),
-    ('Source(x, y, vocab, [0,1,2,3,4,5])', 'is_valid is int64 of shape (6,): give a bool for each image'),
-    ('Source(x, y, vocab, v[:5])', '6 images, 6 labels, 5 is_valid and 6 items: give one each'),
-    ('Source(x, y, vocab, None)', 'is_valid is object of shape (): give a bool for each image'),
+    ("Source(x, ['cat']*6, vocab, v)", 'y is <U3 (6,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y+0.5, vocab, v)', 'y is float64 (6,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ("Source(x, y*float('nan'), vocab, v)", 'y is float64 (6,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y-1, vocab, v)', 'y is int64 (6,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y+2, vocab, v)', 'y is int64 (6,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y[:,None], vocab, v)', 'y is int64 (6, 1), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y[:5], vocab, v)', 'y is int64 (5,), is_valid bool (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y, vocab, [0,1,2,3,4,5])', 'y is int64 (6,), is_valid int64 (6,), items 6: each of 6 images needs ...'),
+    ('Source(x, y, vocab, v[:5])', 'y is int64 (6,), is_valid bool (5,), items 6: each of 6 images needs ...'),
+    ('Source(x, y, vocab, None)', 'y is int64 (6,), is_valid object (), items 6: each of 6 images needs ...'),
     ("Source(x, y, 'cat', v)", "vocab is 'cat': give a list of class names"),
     ("Source(x, y, ['cat','cat'], v)", "vocab ('cat', 'cat') has a name twice: give each class its own"),
     ('Source(x, y, None, v)', 'vocab is None: give a list of class names'),
-    ("Source(x, y, vocab, v, items=['a'])", '6 images, 6 labels, 6 is_valid and 1 items: give one each'),
-    ('source.subset([10**6])', 'these indices do not fit 250 images: ...'),
-    ('source.subset([0.5])', 'these indices do not fit 250 images: ...'),
-    ('source.subset([True,False])', 'these indices do not fit 250 images: ...'),
-    ("source.subset('cat')", 'these indices do not fit 250 images: ...'),
-    ('open_image(None)', 'cannot read image: it is of type NoneType; give a path, bytes, a PIL image or an array'),
-    ('open_image(3)', 'cannot read image: it is of type int; give a path, bytes, a PIL image or an array'),
+    ("Source(x, y, vocab, v, items=['a'])", 'y is int64 (6,), is_valid bool (6,), items 1: each of 6 images needs ...'),
+    ('open_image(None)', 'cannot read image None: expected str, ... not NoneType; save it as PNG or JPEG'),
+    ('open_image(3)', 'cannot read image 3: expected str, ... not int; save it as PNG or JPEG'),
     (
         'open_image(torch.zeros(2,4,5))',
         'an array of uint8, shape (2, 4, 5), is not an image: give H x W, H x W x 3 or H x W x 4, as uint8, or '
@@ -185,14 +174,7 @@ calls = [
         'from 0 to 1',
     ),
     ("open_image(Image.new('RGB', (0,4)))", 'cannot read image 0x4: it has no pixels; save it as PNG or JPEG'),
-    (
-        'open_image(Image.fromarray(np.full((4,4), np.nan, np.float32)))',
-        'cannot read image 4x4: its pixels are not all finite; save it as PNG or JPEG',
-    ),
     ('open_image(Image.open(io.BytesIO(png[:-30])))', 'cannot read image 40x40: ...; save it as PNG or JPEG'),
-    ("fit_image(Image.new('RGB', (4,4)), 0)", 'size is 0: it must be a whole number at least 1'),
-    ("fit_image(Image.new('RGB', (4,4)), 2.5)", 'size is 2.5: it must be a whole number at least 1'),
-    ("fit_image(Image.new('RGB', (0,4)), 8)", 'this image is 0x4: it has no pixels to scale'),
     # shapes
     ("draw_shape('blob')", "unknown shape 'blob': choose from arrow, circle, ..."),
     ("draw_shape('star', seed=-1)", 'seed is -1: it must be a whole number at least 0 and at most 4294967295'),
@@ -232,9 +214,6 @@ calls = [
     ("lint_policy('flp')", "unknown policy 'flp': did you mean 'flip'? choose from none, flip, ..."),
     ('lint_policy(3)', 'policy is 3: it must be a name, a list of albumentations transforms or a Compose'),
     ("lint_policy(['flip'])", "policy is 'flip': it must be a list of albumentations transforms"),
-    ('lint_stats((0.5,0.5), (0.5,0.5,0.5))', 'mean is (0.5, 0.5): it must be 3 numbers'),
-    ("lint_stats(('a',)*3, (0.5,0.5,0.5))", "mean is 'a': it must be a number"),
-    ("lint_stats((float('nan'),)*3, (0.5,0.5,0.5))", 'mean is nan: it must be a number'),
     ("BatchAugment('flp')", "unknown policy 'flp': did you mean 'flip'? choose from none, flip, ..."),
     (
         'BatchAugment([A.GaussianBlur()])',
@@ -242,15 +221,7 @@ calls = [
     ),
     (
         'BatchAugment([A.Pad(padding=4)])',
-        "Pad comes without a RandomCrop to 32x32, which cannot be done for whole batches: use the loader 'cpu'",
-    ),
-    (
-        "BatchAugment('flip')(torch.zeros(2,32,32,3), torch.Generator())",
-        'x is torch.float32 of shape (2, 32, 32, 3): it must be a tensor N x 32 x 32 x 3, uint8',
-    ),
-    (
-        "BatchAugment('crop_flip')(torch.zeros(2,16,16,3, dtype=torch.uint8), torch.Generator())",
-        'x is torch.uint8 of shape (2, 16, 16, 3): it must be a tensor N x 32 x 32 x 3, uint8',
+        "Pad comes without a RandomCrop to 32x32 for each image, which cannot be done for whole batches: use the loader 'cpu'",
     ),
     # data
     ('split_idxs(source, 0)', 'valid is 0: it must be a number above 0 and below 1'),
@@ -275,7 +246,7 @@ calls = [
     ),
     ('split_idxs(source, n_train=50.5)', 'n_train is 50.5: it must be a whole number at least 10 and at most 200'),
     (
-        'split_idxs(source.subset(~source.is_valid))',
+        'split_idxs(part(source, ~source.is_valid))',
         "valid is 'test', but shapes10 has no test images: give a share such as 0.1",
     ),
     ('cifar_dls(source, bs=0)', 'bs is 0: it must be a whole number at least 1'),
@@ -283,7 +254,7 @@ calls = [
     ("cifar_dls(source, bs='64')", "bs is '64': it must be a whole number at least 1"),
     (
         'cifar_dls(source, bs=1000)',
-        'bs is 1000, but there are only 200 training images: a batch must fit, so give at most 200',
+        'bs is 1000, but there are only 200 training images: give at most 200',
     ),
     ('cifar_dls(source, bs=50, seed=-1)', 'seed is -1: it must be a whole number at least 0 and at most 4294967295'),
     (
@@ -304,19 +275,6 @@ calls = [
         "cifar_dls(source, bs=50, device='cpu', policy=[A.GaussianBlur()], loader='device')",
         "GaussianBlur is not among the transforms known here, which cannot be done for whole batches: use the loader "
         "'cpu'",
-    ),
-    ("cifar_dls(source, bs=50, device='cpu', stats=(0.5,0.5))", 'mean is 0.5: it must be 3 numbers'),
-    (
-        "cifar_dls(source, bs=50, device='cpu', stats=((0.5,)*3, (0,0.5,0.5)))",
-        'std is 0: it must be a number above 0 and at most 1',
-    ),
-    (
-        "cifar_dls(source, bs=50, device='cpu', stats=((0.5,)*2, (0.5,)*3))",
-        'mean is (0.5, 0.5): it must be 3 numbers',
-    ),
-    (
-        "cifar_dls(source, bs=50, device='cpu', stats=((float('nan'),)*3, (0.5,)*3))",
-        'mean is nan: it must be a number at least 0 and at most 1',
     ),
     ("pick_device('gpu')", "device 'gpu' cannot be used (...): try 'cpu'"),
     ("pick_device('')", "device '' cannot be used (...): try 'cpu'"),
@@ -349,7 +307,6 @@ calls = [
     ('AlternatingFlip(-1)', 'seed is -1: it must be a whole number at least 0'),
     ("AlternatingFlip('a')", "seed is 'a': it must be a whole number at least 0"),
     ("TTA('seven')", "unknown test-time augmentation 'seven': choose from none, flip, ..."),
-    ('Muon(net.parameters(), ratio=0)', 'ratio is 0: it must be a number above 0'),
     # learner
     ("pick_precision('half')", "unknown precision 'half': choose from auto, fp32, ..."),
     ("pick_precision('fp16', 'cpu')", "precision is 'fp16', which is for GPUs: on cpu use 'bf16' or 'fp32'"),
@@ -391,22 +348,12 @@ calls = [
         "find_lr(learn, chosen='best')",
         "unknown suggestion 'best': did you mean 'least'? choose from valley, steep, ...",
     ),
-    ('linear_cycle(0, 0.1)', 'n_steps is 0: it must be a whole number at least 1'),
-    ('linear_cycle(10, -1)', 'lr_max is -1: it must be a number above 0'),
-    ("linear_cycle(10, float('nan'))", 'lr_max is nan: it must be a number above 0'),
-    ('linear_cycle(10, 0.1, pct_start=0)', 'pct_start is 0: it must be a number above 0 and below 1'),
-    ('linear_cycle(10, 0.1, div=0)', 'div is 0: it must be a number above 0'),
-    ("linear_cycle(10, 0.1, div_final=float('nan'))", 'div_final is nan: it must be a number above 0'),
-    ('learn.fit_linear_cycle(0)', 'n_steps is 0: it must be a whole number at least 1'),
-    ('learn.fit_linear_cycle(1, lr_max=-1)', 'lr_max is -1: it must be a number above 0'),
-    ('learn.fit_linear_cycle(1, moms=(0.9,))', 'moms is (0.9,): it must be 3 numbers'),
-    ("read_history('nowhere')", 'nowhere is missing: give a run folder'),
+    ("read_history('nowhere')", 'nowhere/history.csv is missing: give a run folder'),
     (
         "load_weights('nowhere')",
         'nowhere has no model.json: give a folder that `save_weights` or a finished run wrote',
     ),
     ('load_weights(data)', '...shapes has no model.json: give a folder that `save_weights` or a finished run wrote'),
-    ("Checkpoint('last.pt', every=0)", 'checkpoint_every is 0: it must be a whole number at least 1'),
     # recipes
     ('Recipe(epochs=0)', 'epochs is 0: it must be a whole number at least 1 and at most 1000000'),
     ('Recipe(epochs=1.5)', 'epochs is 1.5: it must be a whole number at least 1 and at most 1000000'),
@@ -442,10 +389,6 @@ calls = [
     ('Recipe(sched_kw=dict(moms=3))', 'moms is 3: it must be 3 numbers'),
     ('Recipe(sched_kw=dict(moms=[1,2,3]))', 'moms is 1: it must be a number at least 0 and below 1'),
     ("Recipe(sched_kw=dict(pct_start='a'))", "pct_start is 'a': it must be a number above 0 and below 1"),
-    (
-        "Recipe(sched='plateau', sched_kw=dict(monitor='accuracy'))",
-        "unknown monitor 'accuracy': choose from train_loss, valid_loss",
-    ),
     ('Recipe(find_kw=dict(steps=3))', "find_kw has 'steps', but find_kw takes start_lr, end_lr, num_it, chosen"),
     ("Recipe(find_kw=dict(num_it=3), lr='find')", 'num_it is 3: it must be a whole number at least 30'),
     (
@@ -509,16 +452,8 @@ calls = [
         'train(small, source, run_dir=data)',
         'run folder ...shapes already exists and is not empty: name another, or remove it',
     ),
-    (
-        "train(small, source, run_dir='new', checkpoint_every=-1)",
-        'checkpoint_every is -1: it must be a whole number at least 0',
-    ),
     ("train(small, source, run_dir='new', workers='two')", "workers is 'two': it must be a whole number at least 0"),
     ("train(small, source, run_dir='new', device='gpu')", "device 'gpu' cannot be used (...): try 'cpu'"),
-    (
-        "train(small, source, run_dir='a\\0b', device='cpu')",
-        'run folder a\\x00b cannot be used (embedded null byte): name another',
-    ),
     ("train(small, 'nowhere')", "nothing at 'nowhere': give a folder ..."),
     (
         "resume('nowhere')",
@@ -535,10 +470,6 @@ calls = [
         "CifarInterpretation.from_run('nowhere')",
         'nowhere/config.json cannot be read (No such file or directory): give the folder of a run that was started here',
     ),
-    (
-        'CifarInterpretation.from_learner(learn, ds_idx=2)',
-        'ds_idx is 2: 0 is the training items, 1 the validation items',
-    ),
     ('CifarInterpretation.from_learner(3)', 'learn is 3: it must be a Learner'),
     ('interp.misclassified(0)', 'k is 0: it must be a whole number at least 1'),
     ("interp.misclassified(3, by='size')", "unknown order 'size': choose from loss, confidence, ..."),
@@ -547,9 +478,6 @@ calls = [
     ('interp.scored([0.5])', 'item is 0.5: it must be a whole number at least 0 and at most 49'),
     ('interp.scored(3)', 'items are 3: give a list of indices, with at least one'),
     ("interp.scored('cat')", "items are 'cat': give a list of indices, with at least one"),
-    ('interp.calibration(1)', 'bins is 1: it must be a whole number at least 2'),
-    ('interp.label_errors(0)', 'k is 0: it must be a whole number at least 1'),
-    ('interp.label_errors(neighbors=0)', 'neighbors is 0: it must be a whole number at least 1 and at most 49'),
     # maps
     (
         "interp.cam([0], method='GradCam')",
@@ -560,7 +488,7 @@ calls = [
     ("interp.cam([0], layer='stage9')", "unknown layer 'stage9': choose from stem (32x32), stage1 (32x32), ..."),
     (
         "interp.cam([0], layer='head')",
-        "the output of 'head' is 10, which is no map: choose from stem (32x32), stage1 (32x32), ...",
+        "'head' gives no single map: choose from stem (32x32), stage1 (32x32), ...",
     ),
     ('interp.cam([10**6])', 'item is 1000000: it must be a whole number at least 0 and at most 49'),
     (
@@ -568,8 +496,6 @@ calls = [
         "EigenCAM has no map of one class's lead over another: use GradCAM, ...",
     ),
     ('interp.cam([])', 'items are []: give a list of indices, with at least one'),
-    ('interp.plot_cam([0], targets=[])', 'targets is empty: name at least one'),
-    ('interp.plot_stages(10**6)', 'item is 1000000: it must be a whole number at least 0 and at most 49'),
     ("find_layer(net, 'stage9')", "unknown layer 'stage9': choose from stem (32x32), stage1 (32x32), ..."),
     (
         "find_layer(net, 'stage4')",
@@ -596,11 +522,7 @@ calls = [
         'cam_maps(net, x, [0]*6)',
         'xb is array(...: it must be a tensor of normalized images, N x 3 x H x W, all finite',
     ),
-    ('upsample_maps(torch.zeros(2,4,4), smooth=-1)', 'smooth is -1: it must be a number at least 0'),
-    ('upsample_maps(torch.zeros(4,4))', 'maps is tensor(...: it must be a tensor, N x h x w, as cam_maps gives it'),
     ('overlay(x[0], np.zeros((32,32)), alpha=2)', 'alpha is 2: it must be a number at least 0 and at most 1'),
-    ('overlay(x[0], np.full((32,32), np.nan))', 'cam is array(...: give one map, H x W, all finite'),
-    ('overlay(x[0], np.zeros(4))', 'cam is array(...: give one map, H x W, all finite'),
     # pictures
     (
         "ImageClassifier.from_run('nowhere')",
@@ -608,24 +530,10 @@ calls = [
     ),
     ("ImageClassifier.from_run(run, 'gpu')", "device 'gpu' cannot be used (...): try 'cpu'"),
     ('ImageClassifier.from_learner(3)', 'learn is 3: it must be a Learner'),
-    ('ImageClassifier(net, vocab, (0.5,), (0.5,)*3)', 'mean is (0.5,): it must be 3 numbers'),
-    ('ImageClassifier(net, vocab, (0.5,)*3, (0,0.5,0.5))', 'std is 0: it must be a number above 0'),
-    (
-        'ImageClassifier(net, vocab, (0.5,)*3, (0.5,)*3)',
-        'vocab has 2 names, and the network 10 classes: give each its name',
-    ),
-    ("ImageClassifier(net, 'cat', (0.5,)*3, (0.5,)*3)", "vocab is 'cat': give a list of class names"),
-    (
-        'ImageClassifier(net, clf.vocab, (0.5,)*3, (0.5,)*3, size=0)',
-        'size is 0: it must be a whole number at least 4 and at most 1024',
-    ),
-    ('ImageClassifier(net, clf.vocab, (0.5,)*3, (0.5,)*3, energy=[1,2])', 'energy is [1, 2]: it must be 101 numbers'),
     ('clf.predict(x[0], k=0)', 'k is 0: it must be a whole number at least 1 and at most 10'),
     ('clf.predict(x[0], k=99)', 'k is 99: it must be a whole number at least 1 and at most 10'),
     ("clf.predict(x[0], resize='stretch')", "unknown resize 'stretch': choose from crop, squish"),
-    ('clf.predict([])', 'pictures are []: give a path, an image or an array, or a list of them'),
-    ('clf.predict(3)', 'pictures are 3: give a path, an image or an array, or a list of them'),
-    ('clf.predict([None])', 'cannot read image: it is of type NoneType; give a path, bytes, a PIL image or an array'),
+    ('clf.predict([None])', 'cannot read image None: expected str, ... not NoneType; save it as PNG or JPEG'),
     ("clf.predict('nowhere.png')", 'no image at nowhere.png: check the path'),
     ("clf.explain(x[0], target='cow')", "unknown target class 'cow': choose from predicted, arrow, ..."),
     ('clf.explain(x[0], target=3)', 'unknown target class 3: choose from predicted, arrow, ...'),
@@ -640,7 +548,6 @@ calls = [
     ),
     ("clf.explain(x[0], k='a')", "k is 'a': it must be a whole number at least 1 and at most 10"),
     ("clf.explain_files([data/'test'], 'maps', alpha=2)", 'alpha is 2: it must be a number at least 0 and at most 1'),
-    ("clf.explain_files([data/'test'], 'maps', per_sheet=0)", 'per_sheet is 0: it must be a whole number at least 1'),
     ("clf.explain_files([], 'maps')", 'no pictures: name files or folders'),
     ("clf.explain_files(3, 'maps')", 'paths is 3: it must be a path, or a list of them'),
     ("clf.predict_files(['nowhere.png'])", 'no image at nowhere.png: check the path'),
@@ -674,25 +581,13 @@ calls = [
     ('interp.road(percentiles=(150,))', 'percentiles is 150: it must be a number above 0 and below 100'),
     ('interp.masks([10**6])', 'item is 1000000: it must be a whole number at least 0 and at most 49'),
     # diagnosis
-    ('accuracy_interval(5, 0)', 'n is 0: it must be a whole number at least 1'),
-    ('accuracy_interval(7, 5)', 'correct is 7: it must be a whole number at least 0 and at most 5'),
-    ('accuracy_interval(1.5, 5)', 'correct is 1.5: it must be a whole number at least 0 and at most 5'),
     ('diagnose([])', 'no epoch has both a training and a validation accuracy: there is nothing to compare'),
     (
         "diagnose([{'epoch': 1}])",
         'no epoch has both a training and a validation accuracy: there is nothing to compare',
     ),
-    (
-        'plot_runs({})',
-        'there is nothing to plot: give each name the histories of its seeds, with at least one row each',
-    ),
-    (
-        "plot_runs({'a': []})",
-        'there is nothing to plot: give each name the histories of its seeds, with at least one row each',
-    ),
     # experiments
     ("results_table('nowhere')", 'nowhere is not a folder: give the one that holds the records'),
-    ('plot_records(data)', 'no record in ...shapes: there are none'),
     (
         'ablate(Recipe(), {}, source)',
         'choices are not made on the test images: give the base a held-out part, such as valid=0.1',

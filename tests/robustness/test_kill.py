@@ -130,8 +130,8 @@ def test_killed_at_random(recipe, forks, images, tmp_path):
     assert lives.kills>=10
 
 moments = [ # each process of one run dies at its moment, the next resumes
-    dict(event='writing', file='.set-*.npy.*'), # the cache of the source
-    dict(event='replaced', file='set-*.npy'), # the array is there, what vouches for it is not
+    dict(event='writing', file='.set-*.npz.*'), # the cache of the source
+    dict(event='replaced', file='set-*.npz'),
     dict(event='writing', file='.config.json.*'),
     dict(event='written', file='config.json'),
     dict(event='replaced', file='config.json'),

@@ -4,7 +4,7 @@ import albumentations as A
 import numpy as np, pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 from PIL import Image
-from cifar_fastai.augment import lint_policy, lint_stats, make_policy, policies, reseed, BatchAugment
+from cifar_fastai.augment import lint_policy, make_policy, policies, reseed, BatchAugment
 from cifar_fastai.data import split_idxs
 from cifar_fastai.core import InputError, check_number, one_of
 from cifar_fastai.optim import linear_cycle
@@ -82,16 +82,6 @@ def test_linear_cycle_of_groups(n, lrs, pct):
     f,fs = linear_cycle(n, np.array(lrs), pct),[linear_cycle(n, o, pct) for o in lrs]
     for i in range(0, n, max(1, n//7)): assert f(i/n)==pytest.approx([g(i/n) for g in fs])
 
-@settings(max_examples=50)
-@given(
-    bad=st.one_of(
-        st.floats(max_value=0), st.sampled_from([float('nan'), float('inf')]), st.text(), st.none(), st.booleans()
-    ),
-    which=st.sampled_from(['lr_max', 'pct_start', 'div', 'div_final']),
-)
-def test_linear_cycle_refuses(bad, which):
-    with pytest.raises(InputError, match=which): linear_cycle(10, **{**dict(lr_max=0.1), which: bad})
-
 # ---- policies
 
 def image(seed, size, level=255): return np.random.RandomState(seed).randint(0, level+1, (size,size,3), dtype=np.uint8)
@@ -145,18 +135,10 @@ def test_linter(p, n, pad, fill, order, normal):
     if normal: ts.append(A.Normalize())
     said = ' '.join(lint_policy(ts, 32))
     assert ('flips every image' in said)==(p>=1)
-    assert ('RandomCrop: a' in said)==(n>=32 and not pad)
+    assert ('RandomCrop: a crop' in said)==(n>=32 and not pad)
     assert ('0-1 scale' in said)==(fill==1)
     assert ('twice' in said)==normal
     assert lint_policy(ts, 32)==lint_policy(A.Compose(ts), 32)
-
-numbers = st.one_of(st.floats(), st.integers(-10, 300), st.text(max_size=3), st.none(), st.booleans())
-@settings(max_examples=80)
-@given(mean=st.lists(numbers, max_size=4), std=st.lists(numbers, max_size=4))
-def test_linter_of_statistics(mean, std):
-    try: res = lint_stats(mean, std)
-    except InputError: return
-    assert len(mean)==len(std)==3 and all(isinstance(o, str) for o in res)
 
 # ---- images
 
@@ -207,7 +189,7 @@ def test_cache(data, tmp_path_factory):
         first,second = load(),load()
         kept = sorted((d/'home/data/cifar_fastai-cache').iterdir())
         assert (
-            len(kept) == 2
+            len(kept) == 1
             and first.fingerprint == second.fingerprint == load(cache=False).fingerprint
             and np.array_equal(first.x, second.x)
         )

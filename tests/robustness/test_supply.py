@@ -98,7 +98,7 @@ def test_this_machine_is_not():
 
 script = """
 import sys; sys.path.insert(0, {tests!r})
-for extra in ('accelerate','gradio','huggingface_hub','tensorboard','playwright','ipywidgets','jupyterlab','pynvml'):
+for extra in ('accelerate','gradio','huggingface_hub','playwright','ipywidgets','jupyterlab','pynvml'):
     sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
 import cifar_fastai.augment # imports albumentations, whose import calls out unless that is turned off

@@ -1,7 +1,7 @@
 "Training trouble: one line that says what and where, what to do, and the last good checkpoint as it was."
 import errno, gc, json, multiprocessing, os, shutil, signal, subprocess, sys, time
 from contextlib import suppress
-import numpy as np, pytest, torch
+import pytest, torch
 from fastai.vision.all import Callback
 from cifar_fastai import core, train as training
 from cifar_fastai.cli import cifar_train
@@ -10,11 +10,12 @@ from cifar_fastai.core import InputError
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.callbacks import FiniteLoss
 from cifar_fastai.learner import cifar_learner
-from cifar_fastai.runs import load_weights, Run
+from cifar_fastai.runs import load_weights, lock_folder, Run
 from cifar_fastai.recipes import Recipe, recipe_callbacks
 from cifar_fastai.train import recipe_learner, resume, train
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import load_source
+from parts import part
 
 small = dict(bs=50, model_kw=dict(width=8), precision='fp32')
 argv = '--bs 50 --model-kw width=8 --precision fp32 --device cpu --epochs 3'.split()
@@ -57,7 +58,7 @@ def one_line(capsys, code, expect):
 def test_loss_not_finite(source, tmp_path):
     with pytest.raises(
         InputError,
-        match=r'the loss became nan in epoch 2, batch 2 of 2, at a rate of [\d.]+: try a lower learning rate, '
+        match=r'the loss became nan in epoch 2, batch 2 of 2: try a lower learning rate, '
               r'gradient clipping',
     ):
         train(Recipe(epochs=3, **small), source, tmp_path/'run', device='cpu', cbs=At(poison))
@@ -74,8 +75,7 @@ def test_weights_spoilt_by_the_last_step(kw, source, tmp_path):
 def test_first_bad_batch_is_named_at_the_end_of_the_epoch(source):
     "As on a GPU, where no single loss is looked at"
     class Later(FiniteLoss):
-        def _look(self, first):
-            if first==0 and len(self.seen)>1: super()._look(0)
+        def after_loss(self): self.losses.append(self.loss.detach().mean())
 
     learn = cifar_learner(
         cifar_dls(source, bs=20, device='cpu'),
@@ -86,7 +86,7 @@ def test_first_bad_batch_is_named_at_the_end_of_the_epoch(source):
     with (
         learn.no_bar(),
         learn.no_logging(),
-        pytest.raises(InputError, match='nan in epoch 2, batch 3 of 5, at a rate of 0.01: '),
+        pytest.raises(InputError, match='nan in epoch 2, batch 3 of 5: '),
     ):
         learn.fit(2, 0.01)
     assert learn.iter==4 and learn.training # the epoch was trained to its end, and not validated
@@ -117,7 +117,7 @@ def test_out_of_memory(bs, hint, source, tmp_path):
 def test_dead_loader_process_is_reported(source, tmp_path):
     def kill(learn): os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     start = time.time()
-    with pytest.raises(InputError, match=r'loader process [\d, ]+ died .*continue with fewer workers') as e:
+    with pytest.raises(InputError, match=r'loader process died, .*continue with fewer workers') as e:
         train(
             Recipe(epochs=2, **{**small, 'bs': 4}),
             source,
@@ -239,11 +239,11 @@ def test_run_folder_of_a_living_run(source, tmp_path, whole, capsys):
 
 def test_lock_of_this_process(whole):
     run = Run(whole)
-    with run.lock():
-        with pytest.raises(InputError, match='in use by this process'), run.lock(): pass
+    with lock_folder(run.path):
+        with pytest.raises(InputError, match='in use by this process'), lock_folder(run.path): pass
         assert (whole/'.lock').read_text().startswith(f'process {os.getpid()} on ')
     assert not (whole/'.lock').exists()
-    with run.lock(): pass
+    with lock_folder(run.path): pass
 
 # ---- another network, other data
 
@@ -311,7 +311,7 @@ def test_classes_that_the_network_has_not(source, whole):
     learn = cifar_learner(cifar_dls(source, bs=50, device='cpu'), net)
     with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='7 outputs, and the data 10 classes'):
         learn.fit(1)
-    two = load_source(source).subset(source.y<2); two.vocab = source.vocab[:2]
+    two = part(source, source.y<2, source.vocab[:2])
     with pytest.raises(InputError, match='10 outputs, and the data 2 classes'):
         cifar_learner(cifar_dls(two, bs=10, device='cpu'), load_weights(whole)[0])
 
@@ -347,7 +347,7 @@ def test_a_run_that_is_resumed_says_what_is_not_as_it_was(cut, capsys):
 
 
 def test_run_of_images_in_memory(source, tmp_path):
-    mem = source.subset(range(len(source))); mem.path = None
+    mem = part(source, slice(None))
     run = train(Recipe(epochs=1, **small), mem, tmp_path/'run', device='cpu')
     with pytest.raises(InputError, match='given in memory'): Run(run).source()
     assert Run(run).source(mem).fingerprint==mem.fingerprint
@@ -421,12 +421,3 @@ def test_a_real_lack_of_gpu_memory(source, tmp_path):
         with pytest.raises(InputError, match='has not enough memory for batches of 100 images: try bs=50'):
             train(Recipe(epochs=1, bs=100), source, tmp_path / 'run', device='cuda')
     finally: torch.cuda.set_per_process_memory_fraction(1.)
-
-def test_what_a_kill_left_in_the_cache_goes(tmp_path):
-    "A file half written is swept up when the cache is written again; one that may be another process's is not"
-    from cifar_fastai import sources
-    f,old,new = (tmp_path/o for o in ('c.npy','.c.npy.aa.tmp','.c.npy.bb.tmp'))
-    for o in (old, new): o.write_bytes(b'half')
-    os.utime(old, (0,0))
-    sources._save_cache(f, dict(x=np.zeros((1,2,2,3), np.uint8), y=[0]), 'signature')
-    assert f.exists() and new.exists() and not old.exists()
