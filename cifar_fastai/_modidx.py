@@ -667,7 +667,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cifar_fastai.models.channels_last_is_safe': ( 'models.html#channels_last_is_safe',
                                                                                     'cifar_fastai/models.py'),
                                      'cifar_fastai.models.check_model_kw': ('models.html#check_model_kw', 'cifar_fastai/models.py'),
-                                     'cifar_fastai.models.conv_macs': ('models.html#conv_macs', 'cifar_fastai/models.py'),
                                      'cifar_fastai.models.cpu_has_bf16': ('models.html#cpu_has_bf16', 'cifar_fastai/models.py'),
                                      'cifar_fastai.models.dirac_convs': ('models.html#dirac_convs', 'cifar_fastai/models.py'),
                                      'cifar_fastai.models.initialize': ('models.html#initialize', 'cifar_fastai/models.py'),

@@ -175,12 +175,6 @@ def layer_path(layer, names):
     other = re.sub(r'^(stage|layer)(?=[1-4](\.|$))', lambda m: 'layer' if m[1]=='stage' else 'stage', layer)
     return other if other in names else layer
 
-def conv_macs(model, size=32):
-    "The multiply-adds of the convolutions for one image, which are nearly all there are"
-    sizes = layer_sizes(model, size)
-    convs = [(k,m) for k,m in model.named_modules() if isinstance(m, nn.Conv2d) and k in sizes]
-    return sum(m.weight.numel()*sizes[k][1]*sizes[k][2] for k,m in convs)
-
 # %% ../nbs/20_models.ipynb #736cc1b8
 class Summary(str):
     "A summary table that shows as it is"
