@@ -12,8 +12,8 @@ plan_first() {
   speed loader loader --n 4000 --bs 500 --workers 8 --out "$work/results/bench-loader.json"
 }
 
-# plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes, and the cuda tests beside them;
-# then fast20's variants on held-out images.
+# plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes, and the cuda tests beside them; R1 with
+# another optimizer and with a lighter policy, for why it misses its reference; then fast20's variants on held-out images.
 seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
   local r=$1 n=$2 v=$3; shift 3
   bench "accuracy-$r-$n" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta flip_translate \
@@ -21,10 +21,10 @@ seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
 }
 plan_accuracy() {
   cp -rn results/runs/. "$work/runs/" 2>/dev/null
-  ( seeds R4 1 1 ) &
+  ( seeds fast20 5 5; seeds plain 5 5; variants images 'translate 2' smaller ) &
   ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests/test_train.py tests/robustness/test_trouble.py
-    seeds R3 1 1; variants weights 'average of' 'no warm-up' ) &
-  ( seeds R1 1 1; seeds fast20 5 5; seeds plain 5 5; variants images 'translate 4' alternating ) &
+    seeds quick 5 5; seeds plain5 5 5; variants weights 'average of' 'no warm-up' ) &
+  ( seeds R1 1 20 --opt adam --lr 0.005; seeds R1 1 20 --policy crop_flip; variants rates 'batch 250' 'rate 0.1' ) &
   wait
 }
 
@@ -42,7 +42,7 @@ plan_ablate() { variants all ''; }
 
 # plan_rest: seconds and joules to 94 %, maps a second, the compiled step, one after the other.
 plan_rest() {
-  speed goal goal --seeds 3 --out "$work/results/bench-goal.json"
+  speed goal goal --seeds 2 --out "$work/results/bench-goal.json"
   cap=45 speed cam cam --n 300 --out "$work/results/bench-cam.json"
   speed compiled step --n-batches 20 --bs 500 --compile --out "$work/results/bench-step-compiled.json"
 }

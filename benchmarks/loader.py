@@ -16,7 +16,6 @@ import albumentations as A, numpy as np, torchvision.transforms as T
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from cifar_fastai.augment import BatchAugment, Cutout, make_policy
-from cifar_fastai.core import torch_threads
 from cifar_fastai.data import cifar_dls, pick_device
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import load_source
@@ -107,7 +106,8 @@ def measure(n, bs, rounds, workers, policy, device):
     todo['policy alone'] = partial(alone, make_policy(policy), images)
     todo['albumentations alone'] = partial(alone, stock_policy(policy), images)
     todo['batch policy alone'] = partial(batches_alone, policy, images, bs, device, passes)
-    with torch_threads(1): rates = in_turns(todo, rounds)
+    torch.set_num_threads(1)
+    rates = in_turns(todo, rounds)
     return compared(
         rates,
         'CPU path',

@@ -12,7 +12,7 @@ The record of another run is added to the file. A folder may hold its weights in
 
 import argparse, tempfile
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits, load_sample_images
@@ -21,8 +21,8 @@ from cifar_fastai.data import cifar_dls
 from cifar_fastai.core import read_json, write_json, md_table
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.runs import environment, load_weights
-from cifar_fastai.ood import known_features
-from cifar_fastai.predict import ImageClassifier, ood_signals
+from cifar_fastai.ood import known_features, picture_features
+from cifar_fastai.predict import ImageClassifier
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import Source, load_source
 
@@ -69,6 +69,21 @@ def full_precision(run):
     save_file({k: o.float() if o.is_floating_point() else o for k,o in half.items()}, out/'model.safetensors')
     return out
 
+def signals(clf, xs):
+    "Each sign that images are none of the classes, by name, larger out of distribution"
+    found = []
+    with torch.no_grad():
+        for xb in clf.inputs([Image.fromarray(o) for o in xs]).split(64):
+            logits,features = picture_features(clf.model.eval(), xb)
+            found.append(
+                dict(
+                    {'probability': 1-logits.softmax(1).amax(1), 'largest logit': -logits.amax(1)},
+                    energy=-logits.logsumexp(1),
+                    distance=clf.known.distance(features),
+                )
+            )
+    return {k: torch.cat([o[k] for o in found]) for k in found[0]}
+
 def measure(run, source, n):
     "AUROC and share marked at 5 % false alarms, by score and kind of picture"
     run,src = Path(run),load_source(source)
@@ -83,11 +98,10 @@ def measure(run, source, n):
     )
     known = known_features(cifar_learner(dls, model, precision='fp32'))
     clf = ImageClassifier(model, meta['vocab'], meta['mean'], meta['std'], meta['size'], known=known)
-    ask = lambda xs: ood_signals(clf.answers(clf.inputs([Image.fromarray(o) for o in xs])))
-    a,b = ask(src.x[first[:1000]]),ask(src.x[second[:1000]])
+    a,b = signals(clf, src.x[first[:1000]]),signals(clf, src.x[second[:1000]])
     rows = []
     for kind,xs in others(src, n).items():
-        for score,s in ask(xs).items():
+        for score,s in signals(clf, xs).items():
             at = float(np.quantile(a[score].double(), 0.95))
             y = np.r_[np.zeros(len(b[score])), np.ones(len(s))]
             auroc,share = roc_auc_score(y, np.r_[b[score], s]),lambda o: round(float((o>at).float().mean()), 3)

@@ -14,19 +14,22 @@ from types import SimpleNamespace
 from PIL import Image
 from fastcore.xml import B, Div, H1, P, to_xml
 from .cam import default_method
-from .core import InputError, check_kind, check_number, from_extra
+from .core import InputError, check_number, from_extra
 from .predict import is_ood, describe_ood, resizes
 from .viewer import RunViewer, for_page, how_to_read, method_choices, orders
 
 # %% ../nbs/42_app.ipynb #c353d504
+def _gradio():
+    with from_extra('the app', 'app'): import gradio
+    return gradio
+
 def _note(*parts, warn=False):
     return to_xml(Div(*parts, cls='note warn' if warn else 'note', role='status'), indent=False)
 
 def _note_of(e):
     "What a reader should know of a prediction and of its map"
-    unlike,line = is_ood(e.prediction),describe_ood(e.prediction)
-    marked = B('Probably none of these classes: '),f'{line}. One in twenty test images gets this mark too.'
-    about = P(*marked) if unlike else P(f'{line[0].upper()}{line[1:]}.') if line else ''
+    line,unlike = describe_ood(e.prediction).capitalize(),is_ood(e.prediction)
+    about = P(B(f'{line}.'), ' One in twenty test images gets this mark too.') if unlike else P(line and f'{line}.')
     return _note(about, P(f'{how_to_read(e)} {e.how}.'), warn=unlike)
 
 # %% ../nbs/42_app.ipynb #b2681963
@@ -38,56 +41,42 @@ def _answer(view, picture, target, versus, method, layer, resize, alpha):
     "What the page shows of a picture: its explanation, classes, map, note"
     if not picture: return None,None,None,''
     try:
-        e = for_page(view.explain(Path(picture).read_bytes(), target, versus, method, layer, resize))
+        e = for_page(view.explain(Path(picture).read_bytes(), versus, layer, target=target, method=method, resize=resize))
         return e,_classes_label(e.prediction),e.overlay(alpha),_note_of(e)
     except InputError as err: return None,None,None,_note(P(str(err)), warn=True)
 
 # %% ../nbs/42_app.ipynb #f43a2076
-def _gallery(view, by, actual='', predicted=''):
-    "What the page shows of the mistakes: a note, and (strip, caption) of each"
-    try: n = len(view.wrong(by, actual, predicted))
-    except InputError as err: return _note(P(str(err)), warn=True),[]
+def _gallery(gr, view, by, actual='', predicted=''):
+    "What the page shows of the mistakes: a note, and strips with their captions"
+    found = view.mistakes(by, actual, predicted)
     classes = (f' of class {actual}' if actual else '')+(f' predicted as {predicted}' if predicted else '')
-    what = f'mistakes{classes} among {len(view.interp.losses):,} of the {len(view.items()):,} test images, spread evenly'
-    if not n: return _note(P(f'There are no {what}.')),[]
-    shown = [(strip, f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %')
-             for o,strip in view.mistakes(by, 24, actual, predicted)]
-    note = (f'{len(shown)} of the {n:,} {what}. Each is shown with the evidence for the predicted and for the actual '
-            f'class, {default_method} at {view.layer}, on one scale: a paler map is weaker evidence. Choose one to look into it.')
-    return _note(P(note)),shown
+    note = f'mistakes{classes} among {len(view.interp.losses):,} of the {len(view.items()):,} test images, spread evenly.'
+    if found: note = (f'{len(found[:24])} of the {len(found):,} {note} Each is shown with the evidence for the predicted and for '
+                      f'the actual class, {default_method} at {view.layer}, on one scale: a paler map is weaker evidence. '
+                      'Choose one to look into it.')
+    captions = [f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o in found[:24]]
+    strips = gr.Gallery([*zip(view.strips(found[:24]), captions)], selected_index=None)
+    return _note(P(note if found else f'There are no {note}'), P(view.interp.describe_calibration())),strips
 
 # %% ../nbs/42_app.ipynb #e5e7ff9a
 def _head(view):
     "Title and head of the page"
-    facts = [f'{len(view.clf.vocab)} classes, {view.clf.size}x{view.clf.size} pixels']
-    if view.run:
-        accuracy = [f'{k} {v}' for k,v in view.run.facts().items() if k.endswith(' accuracy')]
-        facts = [f"{view.run.recipe.arch} on {view.run.config['source'].get('name')}", *facts, *accuracy]
-    name = view.path.resolve().name
+    name,facts = view.path.resolve().name,view.run.facts() if view.run else {}
+    told = [f'{k} {v}' for k,v in facts.items() if k.endswith(('accuracy','recipe','data'))]
+    about = P('; '.join([f'{len(view.clf.vocab)} classes, {view.clf.size}x{view.clf.size} pixels', *told]))
     why = P(B('Without test images and mistakes: '), view.why, cls='warn') if view.why else ''
-    return f'{name}: cifar_fastai',to_xml(Div(H1(name), P('; '.join(facts)), why, cls='head'), indent=False)
+    return f'{name}: cifar_fastai',to_xml(Div(H1(name), about, why, cls='head'), indent=False)
 
 # %% ../nbs/42_app.ipynb #24a878e6
-def _gradio():
-    with from_extra('the app', 'app'): import gradio
-    return gradio
-
 def _fetch_nothing(gr, block): # `block` refuses an address
     move = block.async_move_resource_to_block_cache
     async def no_address(f):
-        said = 'pictures are uploaded here, not fetched from an address'
-        if '://' in str(f): raise gr.Error(said, print_exception=False)
+        if '://' in str(f): raise gr.Error('pictures are uploaded here, not fetched from an address', print_exception=False)
         return await move(f)
     block.async_move_resource_to_block_cache = no_address
 
 # %% ../nbs/42_app.ipynb #8348ca88
-def _choices(view): # label, options and value of each
-    classes = [('predicted class','predicted'), *((c, c) for c in view.clf.vocab)]
-    return dict(
-        target=('Evidence for', classes, 'predicted'), versus=('Minus the evidence for', [('nothing',''), *classes], ''),
-        method=('Method', method_choices(), default_method), layer=('Stage', view.layers, view.layer))
-
-def _dropdowns(gr, choices, width):
+def _dropdowns(gr, width, **choices): # name to label, options and value
     return {k: gr.Dropdown(options, value=v, label=label, elem_id=k, min_width=width)
             for k,(label,options,v) in choices.items()}
 
@@ -112,7 +101,11 @@ def _picture_tab(gr, view):
     w['picture'].preprocess = lambda payload: payload and payload.path
     w['classes'].postprocess = lambda value: value or {}
     if view.learn is not None: w['samples'] = _thumbnails(gr, 'Or pick a test image', 10, 'samples')
-    with gr.Row(): w.update(_dropdowns(gr, _choices(view), 200))
+    classes = [('predicted class','predicted'), *((c, c) for c in view.clf.vocab)]
+    with gr.Row():
+        w |= _dropdowns(
+            gr, 200, target=('Evidence for', classes, 'predicted'), versus=('Minus the evidence for', [('nothing',''), *classes], ''),
+            method=('Method', method_choices(), default_method), layer=('Stage', view.layers, view.layer))
     with gr.Row():
         w['alpha'] = gr.Slider(0, 1, 0.65, step=0.05, label='Opacity of the map', elem_id='alpha', min_width=260)
         w['resize'] = gr.Radio([(f'{k}: {v}', k) for k,v in resizes.items()], value='crop', elem_id='resize',
@@ -121,13 +114,10 @@ def _picture_tab(gr, view):
 
 # %% ../nbs/42_app.ipynb #3f1c9e04
 def _mistakes_tab(gr, view):
-    if view.learn is None: return dict(told=gr.HTML(elem_id='told', value=_gallery(view, 'loss')[0]))
     classes = [('all',''), *((c, c) for c in view.clf.vocab)]
     with gr.Row():
-        by = [o for o in orders.items() if o[1]!='listed']
-        w = dict(by=gr.Radio(by, value='loss', label='Which first', elem_id='by', min_width=260))
-        both = dict(actual=('Actual class', classes, ''), predicted=('Predicted as', classes, ''))
-        w.update(_dropdowns(gr, both, 160))
+        w = dict(by=gr.Radio([*orders.items()][:3], value='loss', label='Which first', elem_id='by', min_width=260))
+        w |= _dropdowns(gr, 160, actual=('Actual class', classes, ''), predicted=('Predicted as', classes, ''))
     return {**w, 'told': gr.HTML(elem_id='told'), 'mistakes': _thumbnails(gr, 'Misclassified', 3, 'mistakes')}
 
 # %% ../nbs/42_app.ipynb #8ee3b7e8
@@ -135,46 +125,38 @@ def _lay_out(gr, view, head): # the widgets of the page, by name
     gr.HTML(head)
     with gr.Tabs() as tabs:
         with gr.Tab('Picture', id='picture'): w = _picture_tab(gr, view)
-        with gr.Tab('Mistakes', id='mistakes') as tab: w.update(_mistakes_tab(gr, view))
-    return SimpleNamespace(**w, tabs=tabs, tab=tab, state=gr.State(None, time_to_live=3600))
+        if view.learn is not None:
+            with gr.Tab('Mistakes', id='mistakes') as w['tab']: w |= _mistakes_tab(gr, view)
+    return SimpleNamespace(**w, tabs=tabs, state=gr.State(None, time_to_live=3600))
 
 # %% ../nbs/42_app.ipynb #cf9934b7
 _private = dict(api_visibility='private', trigger_mode='always_last')
-_in_turn = dict(_private, concurrency_limit=1, concurrency_id='network')
 
 def _connect_picture(gr, view, w):
     choices = [w.target, w.versus, w.method, w.layer, w.resize]
     gr.on([w.picture.change, *(o.input for o in choices)], partial(_answer, view), [w.picture, *choices, w.alpha],
-          [w.state, w.classes, w.map, w.said], show_progress_on=[w.map], **_in_turn)
-    def recolor(e, alpha): return e and e.overlay(alpha)
-    w.alpha.change(recolor, [w.state, w.alpha], w.map, show_progress='hidden', **_private)
-    if view.learn is None: w.picture.input(lambda: '', None, w.about, **_private)
+          [w.state, w.classes, w.map, w.said], show_progress_on=[w.map], **_private)
+    w.alpha.change(lambda e,alpha: e and e.overlay(alpha), [w.state, w.alpha], w.map, show_progress='hidden', **_private)
 
-# %% ../nbs/42_app.ipynb #3ff83017
-def _connect_samples(gr, view, app, w):
-    samples = view.samples()
+# %% ../nbs/42_app.ipynb #1ae8c284
+def _about(c, *more): return _note(P('A test image: ', B(c), *more, '.'))
+def _chosen(evt, items): return items[check_number('picture', evt.index, low=0, high=len(items)-1, whole=True)]
+
+def _connect_images(gr, view, app, w):
+    samples,asked = view.samples(),[w.by, w.actual, w.predicted]
     def plain(): return gr.Gallery(selected_index=None) # no thumbnail is highlighted
     def pick(evt: gr.SelectData):
-        img,c = samples[check_number('picture', evt.index, low=0, high=len(samples)-1, whole=True)]
-        return img,_note(P('A test image: ', B(c), '.')),plain()
+        img,c = _chosen(evt, samples)
+        return img,_about(c),plain()
+    def look_into(by, actual, predicted, evt: gr.SelectData):
+        o = _chosen(evt, view.mistakes(by, actual, predicted))
+        img = Image.fromarray(view.interp.pictures([o.idx])[0])
+        return img,_about(o.actual, ', predicted as ', B(o.predicted)),'predicted','',gr.Tabs(selected='picture'),plain()
     app.load(lambda: samples, None, w.samples, **_private)
     w.samples.select(pick, None, [w.picture, w.about, w.mistakes], **_private)
     w.picture.input(lambda: ('', plain(), plain()), None, [w.about, w.samples, w.mistakes], **_private)
-
-# %% ../nbs/42_app.ipynb #1ae8c284
-def _connect_mistakes(gr, view, w):
-    asked = [w.by, w.actual, w.predicted]
-    def look_into(by, actual, predicted, evt: gr.SelectData):
-        found = view.wrong(by, actual, predicted)
-        o = found[check_number('mistake', evt.index, low=0, high=len(found)-1, whole=True)]
-        about = _note(P('A test image: ', B(o.actual), ', predicted as ', B(o.predicted), '.'))
-        img = Image.fromarray(view.interp.pictures([o.idx])[0])
-        return img,about,'predicted','',gr.Tabs(selected='picture'),gr.Gallery(selected_index=None)
-    def find(by, actual, predicted):
-        note,strips = _gallery(view, by, actual, predicted)
-        return note,gr.Gallery(strips, selected_index=None)
-    gr.on([w.tab.select, *(o.input for o in asked)], find, asked, [w.told, w.mistakes], **_in_turn)
-    w.mistakes.select(look_into, asked, [w.picture, w.about, w.target, w.versus, w.tabs, w.samples], **_in_turn)
+    gr.on([w.tab.select, *(o.input for o in asked)], partial(_gallery, gr, view), asked, [w.told, w.mistakes], **_private)
+    w.mistakes.select(look_into, asked, [w.picture, w.about, w.target, w.versus, w.tabs, w.samples], **_private)
 
 # %% ../nbs/42_app.ipynb #ce0a3e46
 def make_app(
@@ -193,41 +175,25 @@ def make_app(
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         w = _lay_out(gr, view, head)
         _connect_picture(gr, view, w)
-        if view.learn is not None:
-            _connect_samples(gr, view, app, w)
-            _connect_mistakes(gr, view, w)
-    for o in app.blocks.values():
-        if hasattr(o, 'async_move_resource_to_block_cache'): _fetch_nothing(gr, o)
+        if view.learn is not None: _connect_images(gr, view, app, w)
+    for o in app.blocks.values(): _fetch_nothing(gr, o)
     app.queue(max_size=32, api_open=False)
     return app
 
 # %% ../nbs/42_app.ipynb #3f1c9e06
-class _NothingFromElsewhere:
-    "Refuses a request that would have the server fetch an address"
-    def __init__(self, app): self.app = app
-    async def __call__(self, scope, receive, send):
-        if scope['type']!='http' or '://' not in scope['path']: return await self.app(scope, receive, send)
-        await send(dict(type='http.response.start', status=403, headers=[(b'content-type', b'text/plain')]))
-        await send(dict(type='http.response.body', body=b'not fetched'))
-
-# %% ../nbs/42_app.ipynb #b5abd427
-def _check_address(host, port, root_path):
-    if root_path and not root_path.startswith(('/','http://','https://')):
-        raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
-    try: socket.create_server((host, port or 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
-    except (OSError, UnicodeError) as e:
-        why = f'{host}, port {port or "any"}, cannot be listened on ({getattr(e, "strerror", None) or e})'
-        raise InputError(f'{why}: name another host or port') from None
+def _refuse_addresses(app): # what Starlette calls a middleware
+    "Refuse a request that would have the server fetch an address"
+    from starlette.responses import PlainTextResponse
+    async def answer(scope, receive, send):
+        elsewhere = scope['type']=='http' and '://' in scope['path']
+        await (PlainTextResponse('not fetched', 403) if elsewhere else app)(scope, receive, send)
+    return answer
 
 # %% ../nbs/42_app.ipynb #438fbac6
-def _theme(gr):
-    names = 'system-ui','-apple-system','Segoe UI','Roboto','Helvetica Neue','Arial','sans-serif'
-    fonts = dict.fromkeys(('font','font_mono'), [gr.themes.Font(o) for o in names])
-    return gr.themes.Default(primary_hue='blue', secondary_hue='blue', neutral_hue='slate', **fonts)
-
 _closed = dict( # nothing but the page
     share=False, inline=False, show_error=False, footer_links=[], run_history=False, enable_monitoring=False,
     mcp_server=False, ssr_mode=False, pwa=False, quiet=True, prevent_thread_lock=True, state_session_capacity=100)
+_colors = dict(primary_hue='blue', secondary_hue='blue', neutral_hue='slate')
 
 # %% ../nbs/42_app.ipynb #701b212c
 def serve_app(
@@ -241,16 +207,17 @@ def serve_app(
     "Serve a page in the background, until `app.close()`; raises `InputError` for an address that cannot be listened on"
     gr = _gradio()
     from starlette.middleware import Middleware
-    check_kind('app', app, gr.Blocks, 'what `make_app` returns')
     check_number('max_mb', max_mb, above=0)
     if port is not None: check_number('port', port, low=1, high=65535, whole=True)
-    _check_address(host, port, root_path)
+    if root_path and not root_path.startswith(('/','http://','https://')):
+        raise InputError(f"root_path is {root_path!r}: it must begin with '/', http:// or https://, as in '/cifar'")
     css,js = (files('cifar_fastai').joinpath(f'app.{o}').read_text(encoding='utf8') for o in ('css','js'))
     try:
+        socket.create_server((host, port or 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
         return app.launch(
             server_name=host, server_port=port, root_path=root_path.rstrip('/'), max_file_size=int(max_mb*2**20),
-            app_kwargs=dict(middleware=[Middleware(_NothingFromElsewhere)]), inbrowser=open_browser,
-            theme=_theme(gr), css=css, js=js, **_closed)[1]
+            app_kwargs=dict(middleware=[Middleware(_refuse_addresses)]), inbrowser=open_browser, css=css, js=js,
+            theme=gr.themes.Default(font='system-ui', font_mono='monospace', **_colors), **_closed)[1]
     except (OSError, ValueError) as e:
-        raise InputError(f'the page cannot be served at {host} ({e}): name another host or port, '
+        raise InputError(f'the page cannot be served at {host}, port {port or "any"} ({e}): name another host or port, '
                          'and see that this machine reaches itself without a proxy') from e

@@ -14,7 +14,7 @@ import cv2
 import albumentations as A
 from functools import lru_cache
 from fastai.vision.all import F, get_worker_info, math, np, PILImage, random, re, show_images, torch, Transform
-from .core import check_kind, InputError, md_text, one_of
+from .core import check_kind, InputError, one_of
 
 # %% ../nbs/13_augment.ipynb #cc997ec9
 cifar10_mean = (0.4914, 0.4822, 0.4465) # of the 50,000 training images, channels R, G, B, scale 0-1
@@ -81,10 +81,9 @@ def _from_pieces(policy, size, fill):
 # %% ../nbs/13_augment.ipynb #aug00034
 def _transforms(policy, size, fill=cifar10_fill):
     if isinstance(policy, A.Compose): return [policy]
-    if isinstance(policy, str|None):
-        name = 'none' if policy is None else policy
-        if name in policies: return policies[name](size, fill)
-        return _from_pieces(name, size, fill) or one_of('policy', name, policies)
+    if isinstance(policy, str):
+        if policy in policies: return policies[policy](size, fill)
+        return _from_pieces(policy, size, fill) or one_of('policy', policy, policies)
     check_kind('policy', policy, (list,tuple), 'a name, a list of albumentations transforms or a Compose')
     for o in policy: check_kind('policy', o, (A.BasicTransform,A.BaseCompose), 'a list of albumentations transforms')
     return list(policy)
@@ -149,12 +148,6 @@ def show_policy(
     reseed(aug, seed)
     show_images([aug(image=img)['image'] for _ in range(n)], nrows=-(-n//ncols), ncols=ncols, imsize=imsize)
 
-# %% ../nbs/13_augment.ipynb #408eb01d
-class Lint(list):
-    "Warnings of the linter, a line each; an empty one is good news"
-    def __str__(self): return '\n'.join(self) or 'nothing to say: the policy looks right'
-    def _repr_markdown_(self): return '\n'.join(f'- {md_text(o)}' for o in self) or str(self)
-
 # %% ../nbs/13_augment.ipynb #aug00035
 def _lint_one(t, nm, seen, sure, size):
     # about a transform named `nm` after those `seen`; `sure`: it is reached for every image
@@ -185,9 +178,9 @@ def _walk(ts, sure=True):
 def lint_policy(
     policy, # whatever `make_policy` takes, or transforms it would refuse
     size:int=32, # height and width of the images, pixels
-) -> Lint: # a line per finding
+) -> list: # a line per finding; an empty one is good news
     "Warn of the mistakes that albumentations lets pass"
-    res,seen = Lint(),set()
+    res,seen = [],set()
     for t,sure in _walk(_transforms(policy, size)):
         nm = type(t).__name__
         res += [f'{nm}: {o}' for o in _lint_one(t, nm, seen, sure, size)]
@@ -298,8 +291,8 @@ def _batch_op(t, after, size):
     if type(t) is A.Pad:
         if type(after) is not A.RandomCrop or (after.height,after.width)!=(size,size) or t.p*after.p<1:
             refuse(f'comes without a RandomCrop to {size}x{size} for each image')
-        known = isinstance(t.padding, int) and t.border_mode in (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101)
-        if not known or t.padding>=size: refuse(f'has padding {t.padding}, border mode {t.border_mode}')
+        if not isinstance(t.padding, int) or t.padding>=size or t.border_mode not in (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101):
+            refuse(f'has padding {t.padding}, border mode {t.border_mode}')
     return t,draw,apply
 
 # %% ../nbs/13_augment.ipynb #34e30e4f

@@ -13,7 +13,6 @@ from pathlib import Path
 from fastai.callback.core import Callback
 from fastai.vision.all import (
     CancelEpochException, get_model, GradientAccumulation, L, Learner, ShowGraphCallback, torch, TrackerCallback)
-from .callbacks import unshared
 from .core import InputError, write_atomic, writing_to
 
 # %% ../nbs/25_checkpoints.ipynb #2e548d81
@@ -26,10 +25,6 @@ def _cb_states(learn):
         if hasattr(type(cb), 'load_state_dict'): yield cb, cb.state_dict, cb.load_state_dict
         elif names: yield cb, lambda cb=cb,ks=names: {k: vars(cb)[k] for k in ks if k in vars(cb)}, vars(cb).update
 
-def _trained(learn):
-    "The network that is trained, also while `EMA` shows its average"
-    return get_model(getattr(getattr(learn, 'ema', None), 'live', None) or learn.model)
-
 def _plain(o):
     "`o` with Python's numbers for NumPy's and plain tensors for fastai's, which a load that runs no code refuses"
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
@@ -39,29 +34,24 @@ def _plain(o):
     return o.item() if isinstance(o, np.generic) else o
 
 # %% ../nbs/25_checkpoints.ipynb #2e548sta
-def _recorded(r):
-    "What fastai's `Recorder` knows, its smoothed loss too: that runs on from epoch to epoch, and `plateau` watches it"
-    return dict(lrs=list(r.lrs), iters=list(r.iters), values=[list(o) for o in r.values],
-                losses=torch.stack(list(r.losses)) if len(r.losses) else None,
-                smooth=(r.smooth_loss.count, torch.as_tensor(r.smooth_loss.val)))
-
-def _random_states(device):
-    "Of every generator; several processes draw alike, each on its own device"
-    cuda = [torch.cuda.get_rng_state(device)] if torch.device(device).type=='cuda' else []
-    kind,keys,*rest = np.random.get_state()
-    return dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest], torch=torch.get_rng_state(), cuda=cuda)
-
 def _state(learn):
     "All that the rest of a fit depends on, and what must be the same then"
-    model,scaler = _trained(learn),getattr(learn, 'scaler', None)
+    r,scaler,device = learn.recorder,getattr(learn, 'scaler', None),torch.device(learn.dls.device)
+    model = get_model(getattr(getattr(learn, 'ema', None), 'live', None) or learn.model) # what is trained, not its average
+    kind,keys,*rest = np.random.get_state()
     return _plain(dict(
         epoch=learn.epoch+1, n_epoch=learn.n_epoch, train_iter=learn.train_iter,
         data=getattr(getattr(learn.dls, 'source', None), 'fingerprint', None), opt=learn.opt.state_dict(),
         opt_name=type(getattr(learn.opt, 'opt', learn.opt)).__name__, scaler=scaler.state_dict() if scaler else None,
         model=model.state_dict(), grads={k: p.grad for k,p in model.named_parameters() if p.grad is not None}, # not used yet
-        recorder=_recorded(learn.recorder), cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
+        recorder=dict(lrs=r.lrs, iters=r.iters, values=r.values, losses=torch.stack(list(r.losses)) if len(r.losses) else None,
+                      # runs on from epoch to epoch, and `plateau` watches it
+                      smooth=(r.smooth_loss.count, torch.as_tensor(r.smooth_loss.val))),
+        cbs={cb.name: get() for cb,get,_ in _cb_states(learn)},
         history={k: getattr(learn.history, k) for k in ('rows','lrs','momenta')},
-        loaders=[unshared(dl).rng.getstate() for dl in learn.dls.loaders], rngs=_random_states(learn.dls.device)))
+        loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
+        rngs=dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest], torch=torch.get_rng_state(),
+                  cuda=[torch.cuda.get_rng_state(device)] if device.type=='cuda' else [])))
 
 # %% ../nbs/25_checkpoints.ipynb #c4ec9017
 class Checkpoint(Callback):
@@ -78,15 +68,10 @@ class Checkpoint(Callback):
             write_atomic(self.path, f.getvalue())
 
 # %% ../nbs/25_checkpoints.ipynb #658090a3
-def _restore_random(rngs, device):
-    random.setstate(rngs['python'])
-    np.random.set_state(tuple(rngs['numpy']))
-    torch.set_rng_state(rngs['torch'].cpu())
-    if rngs['cuda'] and torch.device(device).type=='cuda': torch.cuda.set_rng_state(rngs['cuda'][0].cpu(), device)
-
 def _restore(learn, s):
     "Put the state `s` back"
     model,r,was = get_model(learn.model),learn.recorder,s['recorder']
+    device,rngs = torch.device(learn.dls.device),s['rngs']
     model.load_state_dict(s['model'])
     learn.opt.load_state_dict(s['opt'])
     for k,p in model.named_parameters(): p.grad = s['grads'].get(k)
@@ -97,8 +82,11 @@ def _restore(learn, s):
     r.lrs,r.iters,r.values = was['lrs'],was['iters'],[L(o) for o in was['values']]
     r.losses = [] if was['losses'] is None else list(was['losses'].cpu().unbind())
     r.smooth_loss.count,r.smooth_loss.val = was['smooth']
-    for dl,o in zip(learn.dls.loaders, s['loaders']): unshared(dl).rng.setstate(o)
-    _restore_random(s['rngs'], learn.dls.device)
+    for dl,o in zip(learn.dls.loaders, s['loaders']): dl.rng.setstate(o)
+    random.setstate(rngs['python'])
+    np.random.set_state(tuple(rngs['numpy']))
+    torch.set_rng_state(rngs['torch'].cpu())
+    if rngs['cuda'] and device.type=='cuda': torch.cuda.set_rng_state(rngs['cuda'][0].cpu(), device)
 
 # %% ../nbs/25_checkpoints.ipynb #658090df
 def _traits(s):
@@ -117,23 +105,19 @@ def _check_same(learn, s):
                              f"{now.get(k) or 'none'}: give the same, or start again")
 
 # %% ../nbs/25_checkpoints.ipynb #658090a4
-def _load_checkpoint(path, device):
-    at = 'cpu' if torch.device(device).type=='cpu' else device # in several processes it is 'cpu:0', where torch loads nothing
-    try:
-        s = torch.load(path, map_location=at, weights_only=True)
-        if not {'n_epoch','opt_name','recorder','rngs','grads'}<={*s}: raise ValueError('of another version, or none')
-    except Exception as e:
-        why = (str(e) or type(e).__name__).splitlines()[0]
-        raise InputError(f'{path} cannot be read as a checkpoint ({why}): remove it and start again') from e
-    return s
-
 @contextmanager
 def resume_from(
     learn:Learner, # built as it was for the run that was cut off
     path, # what `Checkpoint` wrote
 ): # yields the number of epochs that are done
     "Let the next fit resume from a checkpoint; raises `InputError` for a file that is none, or of another run"
-    s = _load_checkpoint(path, learn.dls.device)
+    at = 'cpu' if torch.device(learn.dls.device).type=='cpu' else learn.dls.device # at 'cpu:0' torch loads nothing
+    try:
+        s = torch.load(path, map_location=at, weights_only=True)
+        if not {'n_epoch','opt_name','recorder','rngs','grads'}<={*s}: raise ValueError('of another version, or none')
+    except Exception as e:
+        why = (str(e) or type(e).__name__).splitlines()[0]
+        raise InputError(f'{path} cannot be read as a checkpoint ({why}): remove it and start again') from e
     def do_fit():
         _check_same(learn, s)
         _restore(learn, s)

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from textwrap import fill
 from .core import (
-    count_epochs, figure_kind, InputError, read_json, save_figure, stage, torch_threads, write_atomic)
+    count_epochs, figure_formats, InputError, one_of, read_json, save_figure, stage, write_atomic)
 from .options import check_out, command, option, read_params, records_command, take
 
 # %% ../nbs/61_cli.ipynb #f3481019
@@ -58,14 +58,12 @@ def pick(options, names):
     return {k: options[k] for k in names if k in options}
 
 def recipe_changes(options):
-    "The fields of a recipe among the options"
+    "The fields of a recipe among the options; a bare value of a callback is its main argument"
     res = {k: dict(v) if k.endswith('_kw') else v for k,v in pick(options, read_params('recipes.Recipe')).items()}
-    return {**res, 'cbs': named_callbacks(res['cbs'])} if 'cbs' in res else res
-
-def named_callbacks(pairs):
-    "Callbacks by name with their arguments; a bare value is that of the main one"
-    main = {k: o[1] for k,o in lib.callbacks.named_cbs.items()}
-    return {k: v if isinstance(v, dict) else {main.get(k) or 'value': v} for k,v in pairs}
+    if 'cbs' in res:
+        main = {k: o[1] for k,o in lib.callbacks.named_cbs.items()}
+        res['cbs'] = {k: v if isinstance(v, dict) else {main.get(k) or 'value': v} for k,v in res['cbs']}
+    return res
 
 # %% ../nbs/61_cli.ipynb #6cef8bd7
 def recipe_of(options):
@@ -99,8 +97,7 @@ def print_end(
     for o in m.get('diagnosis', []): print(f'- {o}')
     print(f'run folder: {run.path}')
     if m['completed']: return True
-    of = f"{m['epochs_done']} of {count_epochs(run.recipe.epochs)}"
-    print(f'cifar-train: stopped after {of}; continue with --resume {run.path}', file=sys.stderr)
+    print(f'cifar-train: {run.state}; continue with --resume {run.path}', file=sys.stderr)
 
 # %% ../nbs/61_cli.ipynb #acbc0491
 _train_options = 'run_dir','device','workers','tensorboard','loader','compile','deterministic'
@@ -111,9 +108,10 @@ def start_training(**options):
     was = lib.runs.Run(name) if name and (Path(name)/'config.json').exists() else None
     config = was.config if was else {}
     kwargs = {**pick(config, _train_options[4:]), **pick(config, ['device']), **pick(options, _train_options)}
-    lib.train.start_processes(kwargs.get('device'))
-    with lib.train.rank0_first(): src = was.source() if was and 'source' not in options else source_of(options)
-    with torch_threads(config['threads']) if was else nullcontext(): return lib.train.train(recipe, src, **kwargs)
+    src = was.source() if was and 'source' not in options else source_of(options)
+    import torch
+    if was: torch.set_num_threads(config['threads']) # sums depend, in their last bits, on how many share them
+    return lib.train.train(recipe, src, **kwargs)
 
 # %% ../nbs/61_cli.ipynb #b3efd8a0
 def resume_training(run, source=None, **options):
@@ -135,15 +133,8 @@ def cifar_train(resume=None, list=False, no_report=False, **options):
     "Train a network and write a run folder: history, log, config, weights, curves, diagnosis, report"
     if list: return print(recipe_list())
     path = resume_training(resume, **options) if resume else start_training(**options)
-    from fastai.torch_core import num_distrib, rank_distrib
-    if rank_distrib(): return
     if not print_end(lib.runs.Run(path)): return 130
-    if not no_report and not num_distrib(): write_report(path, **pick(options, ['source','device']))
-
-# %% ../nbs/61_cli.ipynb #f66bec6c
-def write_report(run_dir, **options):
-    "Write the report of a run, and say where it is"
-    print(f'report: {lib.report.make_report(run_dir, **options)}')
+    if not no_report: print(f"report: {lib.report.make_report(path, **pick(options, ['source','device']))}")
 
 # %% ../nbs/61_cli.ipynb #96596e6b
 @command('cifar-lr-find', recipe_options(skip='epochs lr find_kw sched sched_kw'),
@@ -156,7 +147,7 @@ def cifar_lr_find(out, **options):
     "Suggest learning rates from a short mock training, and draw the curve"
     recipe = recipe_of(options)
     check_out('--out', out, folder=True)
-    figure_kind(out) # before the search, which takes a while
+    one_of('ending of a figure', Path(out).suffix[1:].lower(), figure_formats) # before the search, which takes a while
     src = source_of(options)
     with stage('preparing loaders and network'):
         learn = lib.train.recipe_learner(recipe, src, compile=False, **pick(options, ['device','workers','loader']))
@@ -168,10 +159,10 @@ def cifar_lr_find(out, **options):
 # %% ../nbs/61_cli.ipynb #e195fcba
 @command('cifar-report',
     option('run_dir', nargs='+', metavar='RUN', help='folder of a run, finished or not; several are set side by side'),
-    take('report.make_report', 'source out n methods layers figures device'))
+    take('report.make_report', 'source out n methods layers device'))
 def cifar_report(**options):
     "Write the report of a run: one HTML page that needs no network, and its figures as files"
-    write_report(**options)
+    print(f'report: {lib.report.make_report(**options)}')
 
 # %% ../nbs/61_cli.ipynb #0bcfc669
 _resize = 'what the network sees: crop, the square at the center, or squish, all of it'
@@ -281,15 +272,16 @@ def bench_ablate(variants, out, **options):
     rec = lib.experiments.ablate(recipe_of(options), changes, source_of(options), out=out, **pick(options, _series))
     print(lib.experiments.ablation_table(rec))
 
-# %% ../nbs/61_cli.ipynb #729d27a9
-@command('cifar-bench explain', records_command,
-    take('experiments.explanation_record', 'run_dir source n n_pointing methods layers device'),
-    option('--out', default='results/explain.json', metavar='FILE', help='the record'))
-def bench_explain(out, **options):
-    "Measure what explanations of a run are worth: calibration, pointing game, randomization check, ROAD and others"
-    check_out('--out', out)
-    rec = lib.experiments.explanation_record(out=out, **options)
-    print(lib.experiments.trust_table(rec), f'record: {out}', sep='\n')
+# %% ../nbs/61_cli.ipynb #be967c95
+@command('cifar-bench explain', take('interpret.from_run', 'run_dir source device'),
+    take('cam_metrics.road', 'methods layers n'))
+def bench_explain(run_dir, source=None, device=None, **options):
+    "Check the maps of a run: ROAD, randomization, and the pointing game where the images have masks"
+    module = lib.cam_metrics # makes the checks methods of an interpretation
+    interp = lib.interpret.CifarInterpretation.from_run(run_dir, source, device)
+    tables = [interp.road(**options), module.randomization_verdicts(interp.cascading_randomization(**options))]
+    if interp.has_masks: tables.append(interp.pointing_game(**options))
+    for o in tables: print(o.round(3).to_string(index=False), end='\n\n')
 
 # %% ../nbs/61_cli.ipynb #de0a5b7d
 @command('cifar-bench table', option('folder', nargs='?', default='results', help='where the records are'),
@@ -314,7 +306,7 @@ benches = dict(accuracy=bench_accuracy, ablate=bench_ablate, explain=bench_expla
 def cifar_bench(
     argv=None, # the bench and its options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Measure: accuracy over seeds, effects of changes, what explanations are worth, the results table"
+    "Measure: accuracy over seeds, effects of changes, checks of maps, the results table"
     listing = 'usage: cifar-bench BENCH [options]\n\n{}\n\ncifar-bench BENCH --help lists the options of each'
     return choose_command('cifar-bench', 'bench', argv, benches, listing)
 

@@ -8,7 +8,7 @@ __all__ = ['InputError', 'RunError', 'save_figure', 'read_json']
 # %% ../nbs/00_core.ipynb #c04e0004
 import io, json, math, os, re, secrets, sys, threading
 from configparser import ConfigParser
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -98,15 +98,6 @@ def check_numbers(
         raise InputError(f"{what} is {show_value(xs)}: it must be {'a list of' if n is None else n} numbers")
     return [check_number(what, o, **kwargs) for o in res]
 
-# %% ../nbs/00_core.ipynb #b9309607
-def check_vocab(vocab):
-    "Class names as a tuple; raises `InputError` where they are none, or one is there twice"
-    if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__'):
-        raise InputError(f'vocab is {show_value(vocab)}: give a list of class names')
-    res = tuple(map(str, vocab))
-    if len(set(res))<len(res): raise InputError(f'vocab {show_value(res)} has a name twice: give each class its own')
-    return res
-
 # %% ../nbs/00_core.ipynb #a83d04f6
 @contextmanager
 def from_extra(
@@ -163,13 +154,6 @@ def data_home() -> Path: # it need not exist
     cfg.read(home/'config.ini', encoding='utf8')
     return home/cfg.get('DEFAULT', 'data', fallback='data')
 
-# %% ../nbs/00_core.ipynb #c930a440
-def short_path(p):
-    "`p` without the current folder, or with ~ for the home folder"
-    for root,pre in ((Path.cwd(),''), (Path.home(),'~/')):
-        with suppress(ValueError): return pre + str(Path(p).absolute().relative_to(root))
-    return str(p)
-
 # %% ../nbs/00_core.ipynb #0daeafb0
 def write_atomic(
     path, # file to write
@@ -206,16 +190,11 @@ def figure_bytes(
 ) -> bytes: # the file
     "Draw a figure as a file"
     check_number('dpi', dpi, low=20, high=1200)
+    one_of('ending of a figure', kind, figure_formats)
     f = io.BytesIO()
     box = None if fig.get_layout_engine() else 'tight'
     fig.savefig(f, format=kind, dpi=dpi, bbox_inches=box, facecolor='white')
     return f.getvalue()
-
-def figure_kind(
-    path, # file to write
-) -> str: # name in `figure_formats`
-    "The format that a file's ending names; raises `InputError` where it names none"
-    return one_of('ending of a figure', Path(path).suffix[1:].lower(), figure_formats)
 
 # %% ../nbs/00_core.ipynb #f10a7a03
 def save_figure(
@@ -224,7 +203,7 @@ def save_figure(
     dpi:float=200, # dots per inch, of pictures; 20 to 1200
 ):
     "Write a figure whole or not at all"
-    write_atomic(path, figure_bytes(fig, figure_kind(path), dpi))
+    write_atomic(path, figure_bytes(fig, Path(path).suffix[1:].lower(), dpi))
 
 # %% ../nbs/00_core.ipynb #5d8a2123
 def write_json(
@@ -279,13 +258,6 @@ def stage(
     finally: timer.cancel()
 
 # %% ../nbs/00_core.ipynb #d9d8e29a
-def _with_bar(items, label, total):
-    from fastprogress.fastprogress import progress_bar
-    bar = progress_bar(items, total=total, leave=False)
-    bar.comment = label
-    try: yield from bar
-    finally: bar.on_iter_end() # gone, whether the loop came to its end or not
-
 def progress(
     items, # what to go through
     label:str, # what is done with them, such as 'drawing maps'
@@ -293,21 +265,14 @@ def progress(
 ): # yields the items
     "Go through `items`, and show how far that is"
     total = len(items) if total is None else total
-    if total and has_bar(): yield from _with_bar(items, label, total)
-    else:
+    if not total or not has_bar():
         with stage(label): yield from items
-
-# %% ../nbs/00_core.ipynb #11c564db
-@contextmanager
-def torch_threads(
-    n:int, # threads, 1 or more
-):
-    "Compute with `n` threads within, and as before afterwards"
-    import torch # not before it is wanted: the import takes seconds
-    was = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(was)
+        return
+    from fastprogress.fastprogress import progress_bar
+    bar = progress_bar(items, total=total, leave=False)
+    bar.comment = label
+    try: yield from bar
+    finally: bar.on_iter_end() # gone, whether the loop came to its end or not
 
 # %% ../nbs/00_core.ipynb #b63119ef
 def share_cores(

@@ -6,11 +6,9 @@
 __all__ = ['Item', 'ItemImage', 'split_idxs', 'measure_stats', 'source_stats', 'CifarDL', 'cifar_block', 'cifar_dls']
 
 # %% ../nbs/14_data.ipynb #2a5be389
-import gc
-from functools import lru_cache
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Image, IntToFloatTensor, L, Normalize, Path,
     PILImage, TensorCategory, TensorImage, TfmdDL, Transform, TransformBlock, default_device, defaults, noop, np, patch,
-    random, rank_distrib, to_detach, torch)
+    random, torch)
 from .core import InputError, check_number, one_of
 from .sources import Source, load_source
 from .images import fit_image, open_image
@@ -31,11 +29,7 @@ class Item:
     def __repr__(self): return f'Item({self.idx}, {self.label!r})'
 
 # %% ../nbs/14_data.ipynb #data0001
-def get_items(source):
-    gc.freeze() # so many new objects at once set off a search of the whole memory for garbage, 0.3 s for CIFAR-10
-    res = L([Item(source, i) for i in range(len(source))])
-    gc.unfreeze()
-    return res
+def get_items(source): return L([Item(source, i) for i in range(len(source))])
 
 def item_label(o): return o.label
 
@@ -116,20 +110,13 @@ def source_stats(
 # %% ../nbs/14_data.ipynb #12a0a30c
 class CifarDL(TfmdDL):
     "A fastai `TfmdDL` whose augmentations depend on the seed and not on the number of workers"
-    alternate = None # (seed, epoch): mirror each item every other epoch
     on_device = None # images, indices, labels and policy there, see `put_on_device`
     def randomize(self):
         super().randomize()
-        self.epoch_seed = (self.rng.getrandbits(32)+rank_distrib())%2**32 # processes that share the batches draw apart
+        self.epoch_seed = self.rng.getrandbits(32)
 
     def create_batches(self, samps):
         return self._device_batches(samps) if self.on_device else self._cpu_batches(samps)
-
-    def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, False) # processes do not wait for each other
-
-    def do_item(self, s):
-        res = super().do_item(s)
-        return (res[0].flip(-1), *res[1:]) if res and self._turned([s])[0] else res
 
 # %% ../nbs/14_data.ipynb #data0016
 @patch
@@ -152,21 +139,10 @@ def _apply(policy, imgs):
 # %% ../nbs/14_data.ipynb #data0027
 @patch
 def _array_batch(self:CifarDL, samps, x, idxs, ys, policy):
-    xb,turned = x[idxs[samps]],self._turned(samps)
+    xb = x[idxs[samps]]
     if policy is not None: _apply(policy, xb)
-    if turned.any(): xb[turned] = xb[turned][:,:,::-1]
     xb = torch.from_numpy(xb).permute(0,3,1,2).contiguous()
     return TensorImage(xb),TensorCategory(torch.from_numpy(ys[samps]))
-
-# %% ../nbs/14_data.ipynb #data0017
-@lru_cache(maxsize=2)
-def _first_sides(seed, n): return np.random.default_rng(seed).integers(0, 2, n)
-
-@patch
-def _turned(self:CifarDL, idxs):
-    # which items to mirror in this epoch of alternating flips
-    seed,epoch = self.alternate or (None,0)
-    return np.zeros(len(idxs), bool) if seed is None else (_first_sides(seed, len(self.dataset))[idxs]+epoch)%2==1
 
 # %% ../nbs/14_data.ipynb #ed9e6b4c
 def _tfm_names(pipeline): return [t.name.split(' ')[0] for t in pipeline.fs if t.name!='noop']
@@ -213,15 +189,13 @@ _not_on_device = ", so batches cannot be made on the device: use the loader 'cpu
 def _device_batches(self:CifarDL, samps, tfms=noop):
     "Batches in channels-last, made on the device, several at once; `tfms`: for all of them"
     if not self._is_plain(): raise InputError(f'a transform of items was added{_not_on_device}')
-    def send(o): return torch.from_numpy(o).to(self.device, non_blocking=True)
     samps = np.asarray(samps if hasattr(samps, '__len__') else list(samps), int)
     if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
-    at,turned = send(samps),send(self._turned(samps)) if self.alternate else None
+    at = torch.from_numpy(samps).to(self.device, non_blocking=True)
     g,n,(x,rows,ys,policy) = torch.Generator(self.device).manual_seed(self.epoch_seed),self._n_at_once(),self.on_device
     for i in range(0, len(samps), n):
         idxs = rows[at[i:i+n]]
         xs = x[idxs] if policy is None else policy(x[idxs], g)
-        if turned is not None: xs = torch.where(turned[i:i+n,None,None,None], xs.flip(2), xs)
         both = tfms((TensorImage(xs.permute(0,3,1,2)), TensorCategory(ys[at[i:i+n]])))
         for xb,yb in zip(*(o.as_subclass(torch.Tensor).split(self.bs) for o in both)):
             yield xb.as_subclass(TensorImage),yb.as_subclass(TensorCategory)

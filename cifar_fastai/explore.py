@@ -10,11 +10,11 @@ from base64 import b64encode
 from html import escape
 from PIL import Image
 from fastcore.basics import patch
-from .cam import cam_methods, default_method
-from .core import InputError, check_kind, check_number, from_extra, one_of
+from .cam import default_method, pick_layer
+from .core import InputError, check_kind, from_extra
 from .interpret import CifarInterpretation
 from .viewer import (
-    explain_item, find_items, first_layer, for_page, groups, how_to_read, layer_choices, method_choices, orders)
+    explain_item, find_items, for_page, groups, how_to_read, layer_choices, method_choices, orders)
 
 # %% ../nbs/43_explore.ipynb #1b568ac6
 _row = ('<tr><td style="padding-right:10px">{}</td><td style="text-align:right;padding-right:8px">{:.1f} %</td>'
@@ -34,7 +34,7 @@ def _under_map(e):
 # %% ../nbs/43_explore.ipynb #58b5e4ad
 _blank = Image.new('RGB', (1,1))._repr_png_()
 
-def _controls(w, vocab, items, order, method, layers, layer, target, versus, alpha):
+def _controls(w, vocab, items, order, layers, layer):
     def pick(name, options, value):
         return w.Dropdown(description=name, options=options, value=value, layout=dict(width='260px', max_width='98%'))
     classes = [(c, c) for c in dict.fromkeys(('predicted','actual',*vocab))]
@@ -42,16 +42,15 @@ def _controls(w, vocab, items, order, method, layers, layer, target, versus, alp
         group=pick('items', items, items[0][1]), actual=pick('class', [('all',''), *zip(vocab, vocab)], ''),
         order=pick('order', list(orders.items()), order),
         item=w.IntSlider(1, 1, 1, description='item', continuous_update=False, layout=dict(width='532px', max_width='98%')),
-        method=pick('method', method_choices(), method), layer=pick('layer', layers, layer),
-        target=pick('target', classes, target), versus=pick('versus', [('nothing',''), *classes], versus or ''),
-        alpha=w.FloatSlider(alpha, max=1, step=0.05, description='opacity', readout_format='.0%', layout=dict(width='260px')))
+        method=pick('method', method_choices(), default_method), layer=pick('layer', layers, layer),
+        target=pick('target', classes, 'predicted'), versus=pick('versus', [('nothing',''), *classes], ''),
+        alpha=w.FloatSlider(0.6, max=1, step=0.05, description='opacity', readout_format='.0%', layout=dict(width='260px')))
 
 # %% ../nbs/43_explore.ipynb #58456bec
 def _arrange(w, c): # a picture beside its map, what is said of them, and the box that holds all
     c |= {k: w.Image(value=_blank, layout=dict(width='256px', max_width='100%')) for k in ('left','right')}
     c |= {k: w.HTML() for k in ('under_left','under_right','table','note')}
-    rows = ('group','actual','order'),('item',),('method','layer'),('target','versus','alpha')
-    rows = [[c[k] for k in row] for row in rows]
+    rows = [[c[k] for k in row.split()] for row in ('group actual order', 'item', 'method layer', 'target versus alpha')]
     both = [w.VBox([c[k], c[f'under_{k}']], layout=dict(width='272px', max_width='98%')) for k in ('left','right')]
     boxes = [w.HBox(o, layout=dict(flex_flow='row wrap')) for o in (*rows, [*both, c['table']], [c['note']])]
     return {**c, 'box': w.VBox(boxes)}
@@ -62,23 +61,17 @@ class Explorer:
     def __init__(self,
         interp:CifarInterpretation, # whose items to show; its network comes back as it was
         items=None, # `ScoredItems`, or indices, to choose from; by default all
-        method:str=default_method, # name in `cam_methods`
-        layer:str=None, # module path, see `layer_sizes`; by default the library's
-        target:str='predicted', # 'predicted', 'actual' or the name of a class
-        versus:str=None, # the same, to subtract: the map is signed
-        alpha:float=0.6, # opacity of the strongest, 0 to 1
     ):
         check_kind('interp', interp, CifarInterpretation, 'a CifarInterpretation')
         with from_extra('exploring', 'widgets'): import ipywidgets
-        one_of('method', method, cam_methods)
-        for o in filter(None, (target,versus)): one_of('target class', o, ['predicted','actual',*interp.vocab])
         self.interp,self.idxs = interp,[]
         self.listed = list(range(len(interp.targs)) if items is None else dict.fromkeys(interp.scored(items).idxs))
         n = {k: len(find_items(interp, k, among=self.listed)) for k in groups}
-        layers = layer_choices(interp.learn.model, interp.pictures(self.listed[:1])[0].shape[0])
+        size = interp.pictures(self.listed[:1])[0].shape[0]
+        layers = layer_choices(interp.learn.model, size)
         controls = _controls(
             ipywidgets, interp.vocab, [(f'{k} ({v:,})', k) for k,v in n.items() if v], 'loss' if items is None else 'listed',
-            method, layers, first_layer(layers, layer), target, versus, check_number('alpha', alpha, low=0, high=1))
+            layers, pick_layer(interp.learn.model, size=size)[0])
         vars(self).update(_arrange(ipywidgets, dict(controls)))
         self.draw()
         for k,o in controls.items(): o.observe(self._recolor if k=='alpha' else self._respond, 'value')
@@ -131,7 +124,6 @@ def _repr_mimebundle_(self:Explorer, include=None, exclude=None):
 @patch
 def explore(self:CifarInterpretation,
     items=None, # `ScoredItems`, or indices, to choose from; by default all
-    **kwargs # passed on to `Explorer`: where to begin
 ) -> Explorer:
     "Look at items and their maps under controls; needs the extra `widgets`"
-    return Explorer(self, items, **kwargs)
+    return Explorer(self, items)

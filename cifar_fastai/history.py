@@ -23,28 +23,22 @@ from .sources import source_title
 # %% ../nbs/23_history.ipynb #cd8ba19e
 history_columns = [
     'epoch','lr','train_loss','train_acc','valid_loss','valid_acc','valid_correct','valid_n','seconds','img_per_s']
+_log_head = ['epoch','lr','train loss','acc','correct','valid loss','acc','correct','seconds','img/s']
+_log_line = 'epoch {}  lr {}  train {} {} ({})  valid {} {} ({})  {} s  {} img/s'
 
-def _part_cells(row, k):
-    "Loss, accuracy and correct answers of the part `k`, as text"
-    if f'{k}_n' not in row: return ['-']*3
-    return [f"{row[f'{k}_loss']:.4f}", f"{100*row[f'{k}_acc']:.2f}%", f"{row[f'{k}_correct']}/{row[f'{k}_n']}"]
+def _cells(row):
+    "The cells of a row of the log, as text"
+    res = [f"{row['epoch']}/{row['epochs']}", f"{row['lr']:.6f}"]
+    for k in ('train','valid'):
+        if f'{k}_n' not in row: res += ['-']*3
+        else: res += [f"{row[f'{k}_loss']:.4f}", f"{100*row[f'{k}_acc']:.2f}%", f"{row[f'{k}_correct']}/{row[f'{k}_n']}"]
+    return [*res, f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
 
 def log_line(
     row:dict, # of a `History`
 ) -> str: # one line
     "A row of the log as a line of text"
-    train,valid = ('{} {} ({})'.format(*_part_cells(row, k)) for k in ('train','valid'))
-    valid = f'valid {valid}' if 'valid_n' in row else 'not validated'
-    return (f"epoch {row['epoch']}/{row['epochs']}  lr {row['lr']:.6f}  train {train}  {valid}  "
-            f"{row['seconds']:.1f} s  {row['img_per_s']:.0f} img/s")
-
-# %% ../nbs/23_history.ipynb #a144a54f
-_log_head = ['epoch','lr','train loss','acc','correct','valid loss','acc','correct','seconds','img/s']
-
-def _cells(row):
-    "The cells of a row of the log, as text"
-    parts = [*_part_cells(row, 'train'), *_part_cells(row, 'valid')]
-    return [f"{row['epoch']}/{row['epochs']}", f"{row['lr']:.6f}", *parts, f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
+    return _log_line.format(*_cells(row)).replace('valid - - (-)', 'not validated')
 
 # %% ../nbs/23_history.ipynb #0aa815ac
 def describe(
@@ -66,13 +60,9 @@ def _no_table(values): "In place of fastai's table, which has fewer columns"
 class History(Callback):
     "A row per epoch: rate at its start, loss and accuracy in training and validation, counts, seconds, images a second"
     order,name = 55,'history' # after `Recorder`, before the progress bar
-    shown = False
+    shown,say = False,staticmethod(partial(print, flush=True)) # gets the plain lines
     every,clock = 60,staticmethod(time.perf_counter) # seconds between lines where there is no bar
-    def __init__(self,
-        say=partial(print, flush=True), # gets the plain lines
-    ):
-        self.say,self.sums = say,{}
-        self.rows,self.lrs,self.momenta = [],[],[]
+    def __init__(self): self.sums,self.rows,self.lrs,self.momenta = {},[],[],[]
 
     @property
     def validating(self): return self.learn.lock.locked() # by `validate` or `get_preds`, in a fit or outside
@@ -242,7 +232,7 @@ def plot_history(
     return _draw_curves(axs, [('train', [rows], dict(color='C0', label='training')), ('valid', [rows], dict(color='C1', label=valid))])
 
 # %% ../nbs/23_history.ipynb #a83df7da
-def _number(key, value): return (int if key in ('epoch','valid_correct','valid_n') else float)(value)
+_whole = 'epoch','valid_correct','valid_n'
 
 def read_history(
     path, # run folder
@@ -252,7 +242,7 @@ def read_history(
     if not path.is_file(): raise InputError(f'{path} is missing: give a run folder')
     try:
         with path.open(newline='', encoding='utf8') as f:
-            return [{k: _number(k, v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
+            return [{k: (int if k in _whole else float)(v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
     except (ValueError, TypeError, csv.Error) as e:
         raise InputError(f'{path} is not a history ({e}): copy it again from the run folder') from e
 
@@ -272,11 +262,6 @@ def _is_apart(row):
     p,n = row['valid_acc'],row.get('valid_n') or 10_000
     return row['train_acc']-p > 2*sqrt(max(p*(1-p), 1e-9)/n)
 
-def _late_gain(rows):
-    "Points of validation accuracy gained over the last tenth of the epochs, and whether the rate fell meanwhile"
-    last,was = rows[-1],rows[max(-1-max(1, round(len(rows)/10)), -len(rows))]
-    return 100*(last['valid_acc']-was['valid_acc']),'lr' in last and last['lr']<was.get('lr', 0)
-
 _level = 0.85 # accuracy whose first epoch is reported, and below which the training images are not learned
 
 # %% ../nbs/23_history.ipynb #d6620bb0
@@ -285,40 +270,37 @@ def _findings(rows):
     if not both: raise InputError('no epoch has both a training and a validation accuracy: there is nothing to compare')
     last,low = both[-1],min(both, key=lambda r: r['valid_loss'])
     apart = [r['epoch'] for r in takewhile(_is_apart, reversed(both))]
-    gap,(gain,fell) = 100*(last['train_acc']-last['valid_acc']),_late_gain(both)
+    was = both[max(-1-max(1, round(len(both)/10)), -len(both))] # a tenth of the epochs before
+    gap,gain = 100*(last['train_acc']-last['valid_acc']),100*(last['valid_acc']-was['valid_acc'])
+    fell = 'lr' in last and last['lr']<was.get('lr', 0)
     verdict = ('over-fitting' if gap>=3 and apart else
                'under-fitting' if last['train_acc']<_level or gain>1 and not fell else
                'well balanced' if len(both)>1 else 'not known')
-    rises = last['valid_loss']>=1.05*low['valid_loss'] and low is not last
     return dict(epochs=last['epoch'], train_acc=last['train_acc'], valid_acc=last['valid_acc'], gap=gap,
                 verdict=verdict, parts_at=apart[-1] if apart else None,
-                loss_rises_from=low['epoch'] if rises else None, late_gain=gain, rate_fell=fell,
+                loss_rises_from=low['epoch'] if last['valid_loss']>=1.05*low['valid_loss'] and low is not last else None,
+                late_gain=gain, rate_fell=fell,
                 first_at_level=next((r['epoch'] for r in both if r['valid_acc']>=_level), None))
 
 # %% ../nbs/23_history.ipynb #900f4558
 def _advice(f, valid):
     "What to do about a verdict"
     gained = f['late_gain']>1
-    rising = f'{valid} accuracy is still rising: more epochs or a higher rate would help'
-    unlearned = 'even the training images are not learned: more epochs, another rate or a larger network would help'
-    at_the_end = (f"{valid} accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, which a run of any "
-                  'length does: whether more epochs would help, only a longer run shows')
     return {
         'over-fitting': 'more or stronger augmentation, weight decay or fewer epochs would help',
         'not known': 'one epoch was validated, so whether accuracy still rises cannot be seen',
-        'under-fitting': rising if gained and not f['rate_fell'] else unlearned,
-        'well balanced': at_the_end if gained else 'neither longer training nor more augmentation is clearly called for',
+        'under-fitting':
+            f'{valid} accuracy is still rising: more epochs or a higher rate would help' if gained and not f['rate_fell'] else
+            'even the training images are not learned: more epochs, another rate or a larger network would help',
+        'well balanced':
+            f"{valid} accuracy gained {f['late_gain']:.2f} points at the end while the rate fell, which a run of any length "
+            'does: whether more epochs would help, only a longer run shows' if gained else
+            'neither longer training nor more augmentation is clearly called for',
     }[f['verdict']]
 
 # %% ../nbs/23_history.ipynb #def69c74
 class Diagnosis(dict):
-    "Findings by name; shown as sentences"
-    def __init__(self,
-        facts:dict, # what was found
-        lines:list, # the same in words
-    ):
-        super().__init__(facts)
-        self.lines = lines
+    "Findings by name; its `lines` say the same in words, and are what is shown"
     def __str__(self): return '\n'.join(self.lines)
     def _repr_markdown_(self): return '\n'.join(f'- {md_text(o)}' for o in self.lines)
 
@@ -330,19 +312,21 @@ def diagnose(
 ) -> Diagnosis:
     "Over- or under-fitting, where the curves part, the gap at the end, the first epoch at 85 %, the worst classes"
     f = _findings(rows)
-    lines = [f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, {valid} accuracy at "
-             f"{100*f['valid_acc']:.2f} %, a gap of {f['gap']:+.2f} points; {_advice(f, valid)}"]
-    if f['parts_at']: lines.append(f"the curves part at epoch {f['parts_at']} of {f['epochs']}")
-    else: lines.append(f'training accuracy does not end above {valid} accuracy by more than the noise, '
-                       'so the curves do not part')
-    if f['loss_rises_from']: lines.append(f"{valid} loss rises from epoch {f['loss_rises_from']} on")
-    if f['first_at_level']: lines.append(f"{valid} accuracy is first at or above 85 % at epoch {f['first_at_level']}")
-    else: lines.append(f'{valid} accuracy never reaches 85 %')
+    lines = [
+        f"{f['verdict']}: training accuracy ends at {100*f['train_acc']:.2f} %, {valid} accuracy at "
+        f"{100*f['valid_acc']:.2f} %, a gap of {f['gap']:+.2f} points; {_advice(f, valid)}",
+        f"the curves part at epoch {f['parts_at']} of {f['epochs']}" if f['parts_at'] else
+        f'training accuracy does not end above {valid} accuracy by more than the noise, so the curves do not part',
+        f"{valid} loss rises from epoch {f['loss_rises_from']} on" if f['loss_rises_from'] else '',
+        f"{valid} accuracy is first at or above 85 % at epoch {f['first_at_level']}" if f['first_at_level'] else
+        f'{valid} accuracy never reaches 85 %']
     if by_class:
         low = sorted(by_class.items(), key=lambda o: o[1][0]/max(o[1][1], 1))[:3]
         f['worst'] = {k: c/max(n, 1) for k,(c,n) in low}
         lines.append('worst classes: '+', '.join(f'{k} {100*c/max(n, 1):.1f} % ({c} of {n})' for k,(c,n) in low))
-    return Diagnosis(f, lines)
+    res = Diagnosis(f)
+    res.lines = list(filter(None, lines))
+    return res
 
 # %% ../nbs/23_history.ipynb #ca4fb3f4
 def plot_runs(

@@ -6,25 +6,31 @@
 __all__ = ['push_run', 'pull_run']
 
 # %% ../nbs/44_hub.ipynb #5e3f8f2a
-import json, shutil, tempfile
+import json
 from contextlib import contextmanager
 from pathlib import Path
-from .core import InputError, check_kind, from_extra, write_json, md_table, md_text
+from .core import InputError, from_extra, md_table, md_text
 from .runs import Run
 
 # %% ../nbs/44_hub.ipynb #38df9b18
-def _hub():
-    with from_extra('sharing', 'hub'): import huggingface_hub
-    return huggingface_hub
+@contextmanager
+def _hub(repo_id):
+    "The library; what it refuses is an `InputError` with its own first line"
+    with from_extra('sharing', 'hub'): import huggingface_hub as hub
+    try: yield hub
+    except (hub.errors.HFValidationError, hub.errors.HTTPError, OSError) as e:
+        why = next(iter(str(e).splitlines()), type(e).__name__)
+        raise InputError(f'no exchange with {repo_id!r} on the Hub ({why}): see its name and the network, or `hf auth login`') from e
 
 def _card_head(run, repo_id, license):
-    hub,name,n = _hub(),str(run.config['source']['name']),run.validated
-    result = [] if n is None else [hub.EvalResult(
-        task_type='image-classification', dataset_type=name, dataset_name=name, metric_type='accuracy',
-        metric_value=round(n[0]/n[1], 4))]
-    return hub.ModelCardData(
-        license=license, library_name='cifar_fastai', pipeline_tag='image-classification',
-        tags=['fastai','cifar','resnet','gradcam'], model_name=repo_id.split('/')[-1], eval_results=result).to_yaml()
+    with _hub(repo_id) as hub:
+        name,n = str(run.config['source']['name']),run.validated
+        result = [] if n is None else [hub.EvalResult(
+            task_type='image-classification', dataset_type=name, dataset_name=name, metric_type='accuracy',
+            metric_value=round(n[0]/n[1], 4))]
+        return hub.ModelCardData(
+            license=license, library_name='cifar_fastai', pipeline_tag='image-classification',
+            tags=['fastai','cifar','resnet','gradcam'], model_name=repo_id.split('/')[-1], eval_results=result).to_yaml()
 
 # %% ../nbs/44_hub.ipynb #007b9685
 _card_text = '''# {name}
@@ -68,77 +74,39 @@ def model_card(
     if not run.metrics.get('completed') or not (run.path/'model.json').exists():
         raise InputError(f'{run.path} is {run.state}: finish it first with cifar-train --resume')
     s,r = run.config['source'],run.recipe
-    rows = run.facts() | {'classes': ', '.join(map(str, s['vocab'])), 'fingerprint of the data': s['fingerprint'][:16]}
+    facts = run.facts() | {'classes': ', '.join(map(str, s['vocab'])), 'fingerprint of the data': s['fingerprint'][:16]}
     text = _card_text.format(
         name=repo_id.split('/')[-1], arch=r.arch, size=s['size'], n=len(s['vocab']), validated_on=run.validated_on,
-        when=', final epoch' if r.valid=='test' else '', facts=md_table(['',''], rows.items()), repo_id=repo_id,
+        when=', final epoch' if r.valid=='test' else '', facts=md_table(['',''], facts.items()), repo_id=repo_id,
         diagnosis='\n'.join(f'- {md_text(o)}' for o in run.diagnosis) or 'It was not validated.',
         recipe=json.dumps(r.main_fields(), indent=1, default=str))
     return f'---\n{_card_head(run, repo_id, license)}\n---\n\n{text}'
 
-# %% ../nbs/44_hub.ipynb #ae1a8013
+# %% ../nbs/44_hub.ipynb #3f99ff65
 _travels = ('model.safetensors','model.json','features.safetensors','history.csv','metrics.json')
 
-@contextmanager
-def _parcel(run_dir, repo_id, license): # a folder with what travels
-    run = Run(run_dir)
-    with tempfile.TemporaryDirectory() as tmp:
-        for o in _travels:
-            if (run.path/o).exists(): shutil.copy(run.path/o, tmp) # runs of earlier versions have no features
-        for o in (run.config['source'], *run.config.get('earlier_sources', ())): o['path'] = None
-        write_json(Path(tmp)/'config.json', run.config)
-        (Path(tmp)/'README.md').write_text(model_card(run_dir, repo_id, license), encoding='utf8')
-        yield Path(tmp)
-
-# %% ../nbs/44_hub.ipynb #b3e94c18
-_refusals = { # of the library's errors, the special ones first
-    'HFValidationError': '{0!r} is not the name of a repository: give owner/name',
-    'GatedRepoError': '{0} is open only to those its owner lets in: ask on its page',
-    'RevisionNotFoundError': '{0} has no such revision: give a branch, tag or commit that it has',
-    'RepositoryNotFoundError': 'there is no {0} on the Hub, or it is private: see its name, or log in with `hf auth login`',
-    'LocalTokenNotFoundError': 'you are not logged in to the Hub: `hf auth login`, or give a token',
-    'LocalEntryNotFoundError': '{0} is not here yet and the Hub cannot be reached: try again with a network'}
-
-# %% ../nbs/44_hub.ipynb #537842fa
-def _why_refused(e, repo_id):
-    code = getattr(getattr(e, 'response', None), 'status_code', None)
-    other = 'the Hub answered {1} for {0}: try again later'
-    if code in (401,403): other = 'the Hub refused {0} ({1}): log in with `hf auth login` as someone who may write there'
-    if code is None: other = 'the Hub cannot be reached ({2}): try again with a network'
-    text = next((s for k,s in _refusals.items() if isinstance(e, getattr(_hub().errors, k))), other)
-    return text.format(repo_id, code, type(e).__name__)
-
-# %% ../nbs/44_hub.ipynb #b422597b
-@contextmanager
-def _reaching_hub(repo_id):
-    check_kind('repo_id', repo_id, str, 'owner/name')
-    errors = _hub().errors
-    try: yield
-    except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as e:
-        raise InputError(_why_refused(e, repo_id)) from e
-
-# %% ../nbs/44_hub.ipynb #3f99ff65
 def push_run(
     run_dir, # a finished run folder
     repo_id:str, # owner/name; made if there is none
     private:bool=True, # of a repository that is made; one that is there stays as it is
     license:str=None, # such as 'apache-2.0', for the card
-    token:str=None, # by default that of `hf auth login`
 ) -> str: # address of the commit
     "Put the network of a run on the Hub, with its card; raises `InputError` where the run is unfinished or the Hub refuses"
-    api = _hub().HfApi(token=token)
-    with _reaching_hub(repo_id), _parcel(run_dir, repo_id, license) as folder:
+    card,run = model_card(run_dir, repo_id, license),Run(run_dir)
+    for o in (run.config['source'], *run.config.get('earlier_sources', ())): o['path'] = None
+    files = {o: run.path/o for o in _travels if (run.path/o).exists()} # runs of earlier versions have no features
+    files |= {'config.json': json.dumps(run.config, indent=1).encode(), 'README.md': card.encode()}
+    with _hub(repo_id) as hub:
+        api,parts = hub.HfApi(),[hub.CommitOperationAdd(k, o) for k,o in files.items()]
         api.create_repo(repo_id, private=private, exist_ok=True)
-        done = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message='A run of cifar_fastai')
-        return str(done.commit_url)
+        return str(api.create_commit(repo_id, parts, commit_message='A run of cifar_fastai').commit_url)
 
 # %% ../nbs/44_hub.ipynb #ed8261b3
 def pull_run(
     repo_id:str, # owner/name
     revision:str=None, # branch, tag or commit; by default the newest
-    token:str=None, # for private ones; by default that of `hf auth login`
 ) -> Path: # the folder, in the Hub's cache
     "The run folder of a network on the Hub, for `ImageClassifier`; raises `InputError` where there is none"
-    wanted = [*_travels, 'config.json', 'README.md']
-    with _reaching_hub(repo_id):
-        return Path(_hub().HfApi(token=token).snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
+    with _hub(repo_id) as hub:
+        return Path(hub.HfApi().snapshot_download(
+            repo_id, revision=revision, allow_patterns=[*_travels, 'config.json', 'README.md']))

@@ -33,17 +33,15 @@ def to_rgb8(img):
 
 # %% ../nbs/10_images.ipynb #dc1c7bcc
 def _from_array(a):
-    "H x W or H x W x C array as a PIL image"
+    "H x W or H x W x C array, or C x H x W tensor, as a PIL image"
+    if hasattr(a, 'detach'):
+        a = a.detach().cpu().numpy()
+        if a.ndim==3 and a.shape[0] in (1,3,4): a = a.transpose(1,2,0)
     if a.ndim==3 and a.shape[2]==1: a = a[...,0]
     if a.dtype.kind=='f' and a.size and 0<=a.min() and a.max()<=1: a = (a*255).round().astype(np.uint8)
     if a.dtype==np.uint8 and a.size and (a.ndim==2 or a.ndim==3 and a.shape[2] in (3,4)): return Image.fromarray(a)
     raise InputError(f'an array of {a.dtype}, shape {a.shape}, is not an image: '
         'give H x W, H x W x 3 or H x W x 4, as uint8, or floats from 0 to 1')
-
-def _from_tensor(t):
-    "C x H x W tensor, or one of H x W x C, as an array"
-    a = t.detach().cpu().numpy()
-    return a.transpose(1,2,0) if a.ndim==3 and a.shape[0] in (1,3,4) else a
 
 # %% ../nbs/10_images.ipynb #a9d7e203
 _formats = 'AVIF BMP DIB GIF ICO JPEG JPEG2000 PNG PPM QOI TGA TIFF WEBP'.split()
@@ -72,8 +70,7 @@ def open_image(
     f, # path, bytes, PIL image, array H x W x C or tensor C x H x W (uint8, or floats from 0 to 1)
 )->Image.Image: # 8-bit RGB, upright
     "Open any image as RGB: EXIF rotation applied, transparency over white, first frame of an animation"
-    if hasattr(f, 'is_floating_point'): f = _from_tensor(f)
-    if isinstance(f, np.ndarray): f = _from_array(f)
+    if isinstance(f, np.ndarray) or hasattr(f, 'detach'): f = _from_array(f)
     what = f'{f.width}x{f.height}' if isinstance(f, Image.Image) else str(f) or repr(f)
     if isinstance(f, bytes): what = f'{len(f):,} bytes'
     try:

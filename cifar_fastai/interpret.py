@@ -6,9 +6,9 @@
 __all__ = ['Scored', 'CifarInterpretation', 'ScoredItems']
 
 # %% ../nbs/30_interpret.ipynb #5c2ce7c0
-import json
 from collections import namedtuple
 import numpy as np, matplotlib.pyplot as plt, pandas as pd
+from scipy.optimize import minimize_scalar
 from sklearn import metrics as skm
 from .core import InputError, show_value, check_kind, check_number, one_of, md_table, md_text, percent
 from fastai.vision.all import ClassificationInterpretation, F, L, Learner, is_iter, noop, patch, torch
@@ -17,7 +17,7 @@ from .data import Item, cifar_dls, pick_device
 from .history import BatchProgress, accuracy_interval
 from .models import preserve_state, pick_precision, uncompiled
 from .learner import cifar_learner
-from .runs import Run
+from .runs import load_weights, Run
 
 # %% ../nbs/30_interpret.ipynb #9bef021c
 class CifarInterpretation(ClassificationInterpretation):
@@ -51,9 +51,9 @@ def from_learner(cls:CifarInterpretation,
     if why: raise InputError(f'{why}: give dl=learn.dls.test_dl(items, with_labels=True)')
     if dl is None or dl.shuffle or dl.drop_last or getattr(ds, 'split_idx', 1)==0: # in order, not augmented
         with preserve_state(learn.model): dl = learn.dls.test_dl(ds.items, with_labels=True, bs=256, num_workers=0)
-    bar = BatchProgress(f'scoring {len(dl.dataset):,} images')
     with preserve_state(learn.model), uncompiled(), learn.no_bar(), learn.no_logging():
-        logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop, cbs=bar)
+        logits,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=noop,
+                                                cbs=BatchProgress(f'scoring {len(dl.dataset):,} images'))
     if logits.ndim!=2 or targs.ndim!=1 or targs.is_floating_point():
         raise InputError(f'the network gives {tuple(logits.shape)} for targets of {tuple(targs.shape)}: '
                          'only classifiers with one class for an image can be interpreted here')
@@ -122,7 +122,7 @@ def run_learner(
 ) -> Learner:
     "The network of a run with its images; raises `InputError` where weights are missing or the images differ"
     run,device = Run(run_dir),pick_device(device)
-    model,meta = run.load_model()
+    model,meta = load_weights(run.path)
     r,c = run.recipe,run.config
     bs,stats = min(r.bs, c['source']['n_train']),(meta['mean'], meta['std'])
     dls = cifar_dls(run.source(source), 'none', bs, r.valid, r.seed, 0, device, stats, r.n_train, n_valid=r.n_valid)
@@ -179,8 +179,6 @@ def scored(self:CifarInterpretation,
     return ScoredItems(map(score, _as_idxs(idxs)), self)
 
 # %% ../nbs/30_interpret.ipynb #841e8e2e
-_item_orders = ('loss','confidence','random')
-
 @patch
 def in_order(self:CifarInterpretation,
     idxs:torch.Tensor, # indices into the scored set
@@ -196,7 +194,7 @@ def in_order(self:CifarInterpretation,
 @patch
 def _pick(self:CifarInterpretation, mask, k, by, seed, what):
     check_number('k', k, low=1, whole=True)
-    one_of('order', by, _item_orders)
+    one_of('order', by, ('loss','confidence','random'))
     idxs = torch.nonzero(mask).flatten()
     if not len(idxs): raise InputError(f'there are no {what} among the {len(mask)} items: nothing to show')
     return self.scored(self.in_order(idxs, by, seed)[:k])
@@ -280,6 +278,31 @@ def plot_calibration(self:CifarInterpretation,
     ax.grid(alpha=0.3)
     return ax
 
+# %% ../nbs/30_interpret.ipynb #acd5eaf1
+@patch
+def fit_temperature(self:CifarInterpretation) -> tuple: # temperature; expected calibration error without and with it, 0 to 1
+    "Fit a temperature to every second item, and measure the expected calibration error of the others"
+    check_number('number of items', len(self.targs), low=2, whole=True)
+    fit,rest = (torch.arange(k, len(self.targs), 2) for k in (0,1))
+    def loss(log_t): return float(F.cross_entropy(self.logits[fit]/np.exp(log_t), self.targs[fit]))
+    t = float(np.exp(minimize_scalar(loss, bounds=(-3,3), method='bounded').x))
+    def error(t):
+        args = self.losses[rest],None,self.logits[rest]/t,self.targs[rest]
+        return type(self)(self.learn, self.dl, *args).calibration()[1]
+    return t,error(1),error(t)
+
+# %% ../nbs/30_interpret.ipynb #6f62936b
+@patch
+def describe_calibration(self:CifarInterpretation) -> str: # a few sentences
+    "How sure the network is, how often it is right, and what a temperature would change"
+    sure,ece = float(self.probs.max(1)[0].mean()),self.calibration()[1]
+    text = (f'The network is {percent(sure)} sure on average and right in {percent(self.accuracy)}. The expected calibration '
+            f'error, the mean distance of confidence from accuracy, is {percent(ece)}.')
+    if len(self.targs)<2: return text
+    t,before,after = self.fit_temperature()
+    return (f'{text} Dividing the logits by a temperature of {t:.2f}, fitted on every second image, takes the error on the '
+            f'others from {percent(before)} to {percent(after)}.')
+
 # %% ../nbs/30_interpret.ipynb #b3f1c264
 @patch
 def label_errors(self:CifarInterpretation,
@@ -293,18 +316,6 @@ def label_errors(self:CifarInterpretation,
     return pd.DataFrame({'item': idxs, 'label': names[self.targs[idxs]], 'suggested': names[preds],
                          'its probability': self.probs[idxs,preds], 'loss': loss[idxs]})
 
-# %% ../nbs/30_interpret.ipynb #2a149021
-@patch
-def tables(self:CifarInterpretation,
-    confused:int=10, # how many of the most confused pairs
-) -> dict: # plain data
-    "Accuracy, classes, most confused pairs and calibration as plain data, for a record"
-    df,ece = self.calibration()
-    low,high = accuracy_interval(int((self.decoded==self.targs).sum()), len(self.targs))
-    def rows(o): return json.loads(o.to_json(orient='records'))
-    return dict(images=len(self.targs), accuracy=self.accuracy, low=low, high=high, per_class=rows(self.per_class()),
-                most_confused=[list(o) for o in self.most_confused()[:confused]], ece=ece, calibration=rows(df))
-
 # %% ../nbs/30_interpret.ipynb #331d98c8
 @patch
 def __repr__(self:CifarInterpretation):
@@ -312,9 +323,9 @@ def __repr__(self:CifarInterpretation):
 
 @patch
 def _repr_markdown_(self:CifarInterpretation):
-    t = self.tables(3)
-    pairs = ', '.join(f'{a} predicted as {p} ({n})' for a,p,n in t['most_confused'])
-    return (f"**{t['images']:,} images** of {len(self.vocab)} classes\n\n"
-            f"- accuracy {percent(t['accuracy'])}, 95 % interval {percent(t['low'])} to {percent(t['high'])}\n"
-            f"- expected calibration error {percent(t['ece'])}\n"
+    n,right = len(self.targs),int((self.decoded==self.targs).sum())
+    pairs = ', '.join(f'{a} predicted as {p} ({k})' for a,p,k in self.most_confused()[:3])
+    return (f"**{n:,} images** of {len(self.vocab)} classes\n\n"
+            f"- accuracy {percent(right/n)}, 95 % interval {' to '.join(map(percent, accuracy_interval(right, n)))}\n"
+            f"- expected calibration error {percent(self.calibration()[1])}\n"
             f"- most often confused: {md_text(pairs) or 'none'}")

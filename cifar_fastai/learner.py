@@ -17,7 +17,6 @@ from .models import archs, channels_last_is_safe, check_model_kw, pick_precision
 from .data import spread_items
 from .optim import with_fused, with_options, depth_groups, opts
 from .history import DeviceSmoothLoss, History, Progress
-from .ood import Energies
 
 # %% ../nbs/24_learner.ipynb #c1fa71eb
 class CifarLearner(Learner):
@@ -102,8 +101,7 @@ def _optimizer(opt, opt_kw, lr, wd, device):
         opt,own = opts[one_of('optimizer', opt, opts)]
         opt = with_options(with_fused(opt, device), opt_kw)
     elif not callable(opt): check_kind('opt', opt, str, f"a fastai opt_func, or one of {', '.join(opts)}")
-    for o in (lr.start, lr.stop) if isinstance(lr, slice) else (lr,):
-        if o is not None: check_number('lr', o, above=0)
+    if lr is not None: check_number('lr', lr, above=0)
     if wd is not None: check_number('wd', wd, low=0)
     return opt,{**own, **{k: v for k,v in dict(lr=lr, wd=wd).items() if v is not None}}
 
@@ -122,7 +120,7 @@ def cifar_learner(
     init='', # names in `inits` with '+' between them, such as 'whiten'; '' is PyTorch's initialization
     loss=None, # a loss function; by default cross-entropy
     label_smoothing:float=0., # of the cross-entropy, 0 <= eps < 1
-    lr=None, # default rate, a number or a slice as in fastai; by default the optimizer's
+    lr:float=None, # default rate; by default the optimizer's
     wd:float=None, # weight decay; by default the optimizer's
     precision:str='auto', # 'auto', 'fp32', 'bf16' or 'fp16'
     channels_last:bool=True, # keep the channels of a pixel together in memory, as fast convolutions want them
@@ -139,6 +137,6 @@ def cifar_learner(
     if compile: model.compile() # in place, so that names of weights stay
     smoothing = check_number('label_smoothing', label_smoothing, low=0, below=1)
     opt,hps = _optimizer(opt, opt_kw, lr, wd, device)
-    cbs = [History(), _CheckLabels(), Energies(), *_device_callbacks(model, device, precision), *L(cbs)]
+    cbs = [History(), _CheckLabels(), *_device_callbacks(model, device, precision), *L(cbs)]
     return CifarLearner(dls, model, loss_func=loss or _CrossEntropy(label_smoothing=smoothing), opt_func=opt,
                         metrics=metrics, cbs=cbs, **{'splitter': depth_groups, **hps, **kwargs})

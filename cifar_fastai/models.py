@@ -125,15 +125,12 @@ def uncompiled(): return torch.compiler.set_stance('force_eager')
 # %% ../nbs/20_models.ipynb #ffc5a3fc
 def _note_shapes(model, h, w, shapes):
     "Add the shape of each module's output for one image to `shapes`, an entry for each time it runs"
-    def shape(o): return tuple(o.shape) if isinstance(o, torch.Tensor) else None
-    def note(nm): return lambda m,i,o: shapes.setdefault(nm, []).append(shape(o))
-    hooks = [m.register_forward_hook(note(nm)) for nm,m in model.named_modules() if nm]
+    names = {m: nm for nm,m in model.named_modules() if nm}
+    def note(m, i, o):
+        if m in names: shapes.setdefault(names[m], []).append(tuple(o.shape) if isinstance(o, torch.Tensor) else None)
     channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-    try:
-        with preserve_state(model), torch.no_grad(), uncompiled():
-            model.eval()(next(model.parameters()).new_zeros(1, channels, h, w))
-    finally:
-        for o in hooks: o.remove()
+    with preserve_state(model), torch.no_grad(), uncompiled(), nn.modules.module.register_module_forward_hook(note):
+        model.eval()(next(model.parameters()).new_zeros(1, channels, h, w))
 
 # %% ../nbs/20_models.ipynb #7b1f6c02
 LayerOutput = namedtuple('LayerOutput', 'shapes axes') # a shape for each run; axes of channels, height, width, or None
@@ -215,14 +212,12 @@ def summary(
     return Summary(re.sub(r'\(Units\.(\w)\w*\)', r'(\1)', str(stats))) # torchinfo 1.8.0 prints an Enum here
 
 # %% ../nbs/20_models.ipynb #96bd0e4a
-def _narrow(conv):
-    few = conv.weight.shape[0]<8 # seen to fail in networks of 2 channels
-    return few or conv.kernel_size==(1,1) and max(conv.stride)>1 and conv.weight.shape[1]<16
-
 def channels_last_is_safe(model, device):
     "Can `model` be trained in PyTorch's channels-last layout? On a CPU, some narrow convolutions end the process"
+    def dies(c): # the first was seen in networks of 2 channels
+        return len(c.weight)<8 or c.kernel_size==(1,1) and max(c.stride)>1 and c.weight.shape[1]<16
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    return torch.device(device).type!='cpu' or not any(map(_narrow, convs))
+    return torch.device(device).type!='cpu' or not any(map(dies, convs))
 
 # %% ../nbs/20_models.ipynb #8286fb94
 def whiten_stem(model, xb):
@@ -236,30 +231,19 @@ def whiten_stem(model, xb):
     with torch.no_grad(): w[:k],w[k:2*k] = filters[:k],-filters[:k]
 
 # %% ../nbs/20_models.ipynb #modl0017
-def _blocks(model): return [m for m in model.modules() if isinstance(m, BasicBlock)]
-
-def dirac_convs(model, xb=None):
-    "Initialize the 3x3 convolutions of all `BasicBlock`s as the identity, as far as channels go"
-    for c in (c for b in _blocks(model) for c in (b.conv1, b.conv2)):
-        nn.init.dirac_(c.weight.data[:min(c.in_channels, c.out_channels)])
-
-def zero_gamma(model, xb=None):
-    "Initialize each `BasicBlock` as its shortcut: the scale of its last norm is zero"
-    for b in _blocks(model): nn.init.zeros_(b.norm2.weight)
-
-inits = dict(whiten=whiten_stem, dirac=dirac_convs, zero_gamma=zero_gamma)
+inits = dict(whiten=whiten_stem)
 
 # %% ../nbs/20_models.ipynb #1edfd972
 def initialize(
     model:nn.Module, # changed in place
-    how, # names in `inits`, with '+' between them, such as 'whiten+zero_gamma'; '' or None: PyTorch's initialization
-    xb:torch.Tensor=None, # normalized training images, N x 3 x H x W; for 'whiten'
+    how, # name in `inits`; '' or None: PyTorch's initialization
+    xb:torch.Tensor=None, # normalized training images, N x 3 x H x W
 ) -> nn.Module: # the same model
     "Initialize `model` by `how`; raises `InputError` for an unknown name, or an unsuitable network"
-    for nm in filter(None, check_kind('init', how or '', str, 'names with + between them').split('+')):
-        if not isinstance(model, ResNet):
-            raise InputError(f'init {nm!r} is for the ResNets here, and this is a {type(model).__name__}: leave it out')
-        inits[one_of('init', nm, inits)](model, xb)
+    if not check_kind('init', how or '', str, 'a name'): return model
+    if not isinstance(model, ResNet):
+        raise InputError(f'init {how!r} is for the ResNets here, and this is a {type(model).__name__}: leave it out')
+    inits[one_of('init', how, inits)](model, xb)
     return model
 
 # %% ../nbs/20_models.ipynb #4a90ee00

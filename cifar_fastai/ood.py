@@ -13,28 +13,7 @@ from safetensors.torch import save
 from .core import InputError, check_kind, write_atomic
 from .models import ResNet, preserve_state
 from .data import spread_items
-from fastai.vision.all import Callback, F, Hook, Learner, nn, torch
-
-# %% ../nbs/27_ood.ipynb #257e8f1d
-def energy(
-    logits:torch.Tensor, # N x classes
-) -> torch.Tensor: # N, float32
-    "Low where a network finds much of what it knows"
-    return -logits.float().logsumexp(1)
-
-# %% ../nbs/27_ood.ipynb #623c5f63
-class Energies(Callback):
-    "Keep the energies of the last validation"
-    order = 56
-    def __init__(self): self.values = []
-    def before_validate(self):
-        if self.dl is self.dls.valid: self.values = []
-    def after_batch(self):
-        if not self.training and self.dl is self.dls.valid: self.values.append(energy(self.pred))
-
-    @property
-    def percentiles(self): # 0 to 100; None where nothing was validated
-        return np.percentile(torch.cat(self.values).cpu().numpy(), range(101)) if self.values else None
+from fastai.vision.all import F, Hook, Learner, nn, torch
 
 # %% ../nbs/27_ood.ipynb #6695da81
 def picture_features(
@@ -75,8 +54,7 @@ class KnownFeatures:
         features:dict, # of pictures, as `picture_features` gives them
     ) -> torch.Tensor: # N
         "How far pictures are from the training images; 2 is as far as the average validation image"
-        far = {k: knn_distance(features[k].cpu(), self.features[k]) for k in self.names}
-        return sum(far[k]/max(float(s), 1e-6) for k,s in zip(self.names, self.scales))
+        return sum(knn_distance(features[k].cpu(), self.features[k])/max(float(s), 1e-6) for k,s in zip(self.names, self.scales))
 
     def rank(self,
         distance:float, # of a picture
@@ -103,22 +81,9 @@ def known_features(
     check_kind('learn.model', learn.model, ResNet, 'a ResNet of this package')
     train,valid = (_features_of(learn, spread_items(o.items, n)) for o in (learn.dls.train_ds, learn.dls.valid_ds))
     known = KnownFeatures(train, [1,1], np.zeros(101))
-    scales = [knn_distance(valid[k], known.features[k]).mean() for k in known.names]
-    known.scales = np.float32(scales)
-    return KnownFeatures(train, scales, np.percentile(known.distance(valid).numpy(), range(101)))
-
-# %% ../nbs/27_ood.ipynb #e9b07f2c
-def _check_tensors(t, model):
-    "Raise `ValueError` if `t` is not what `save_features` writes for `model`"
-    want = {*KnownFeatures.names, 'scales', 'percentiles'}
-    if {*t}!=want: raise ValueError(f"it holds {', '.join(sorted(t)) or 'nothing'}, not {', '.join(sorted(want))}")
-    n,early = len(t['content']),[o for o in model.stage1.modules() if isinstance(o, nn.Conv2d)][-1].out_channels
-    shapes = dict(contrast=(n,early), content=(n,model.head.in_features), scales=(2,), percentiles=(101,))
-    for k,shape in shapes.items():
-        if tuple(t[k].shape)!=shape or not n: raise ValueError(f'{k} is of shape {tuple(t[k].shape)}, not {shape}')
-        if not t[k].is_floating_point() or not t[k].isfinite().all():
-            raise ValueError(f'{k} has values that are not finite numbers')
-    if (t['percentiles'].diff()<0).any(): raise ValueError('percentiles does not ascend')
+    known.scales = np.float32([knn_distance(valid[k], known.features[k]).mean() for k in known.names])
+    known.percentiles = np.float32(np.percentile(known.distance(valid).numpy(), range(101)))
+    return known
 
 # %% ../nbs/27_ood.ipynb #b6c689c8
 def save_features(
@@ -141,9 +106,13 @@ def load_features(
     if not f.is_file(): return
     try:
         with safe_open(f, 'pt') as o: t,meta = {k: o.get_tensor(k) for k in o.keys()},o.metadata() or {}
-        _check_tensors(t, model)
+        n,early = len(t.get('content', ())),[o for o in model.stage1.modules() if isinstance(o, nn.Conv2d)][-1].out_channels
+        want = dict(contrast=(n,early), content=(n,model.head.in_features), percentiles=(101,), scales=(2,))
+        shapes = {k: tuple(t[k].shape) for k in sorted(t)}
+        if not n or shapes!=want: raise ValueError(f'it holds {shapes}, not {want}')
+        if not all(o.is_floating_point() and o.isfinite().all() for o in t.values()) or (t['percentiles'].diff()<0).any():
+            raise ValueError('its values are not finite numbers, or percentiles does not ascend')
+        if meta.get('weights_sha256')!=weights_sha256: raise ValueError('it belongs to other weights')
     except Exception as e:
-        raise InputError(f'{f} cannot be read ({e}): copy it again from the run folder, or delete it') from e
-    if meta.get('weights_sha256')!=weights_sha256:
-        raise InputError(f'{f} belongs to other weights: copy both again from one run folder, or delete it')
+        raise InputError(f'{f} cannot be used ({e}): copy it and the weights again from one run folder, or delete it') from e
     return KnownFeatures(t, t['scales'], t['percentiles'])

@@ -13,7 +13,7 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from torch import nn
-from fastai.optimizer import set_item_pg
+from fastai.optimizer import Optimizer, set_item_pg
 from fastai.vision.all import (
     combine_scheds, get_model, L, Learner, minimum, noop, OptimWrapper, ParamScheduler, patch, ReduceLROnPlateau,
     SchedLin, slide, steep, torch, valley)
@@ -106,17 +106,18 @@ def step(self:Muon, closure=None):
 
 # %% ../nbs/21_optim.ipynb #94b618e6
 class _Hypers(dict):
-    "Hyperparameters of a group; what is written into it is set in the optimizer"
-    def __init__(self, values, put):
+    "Hyperparameters of a group; what is written into it is set in PyTorch's two, but no decay in the second"
+    def __init__(self, values, names, pair):
         super().__init__(values)
-        self.put = put
+        self.names,self.pair = names,pair
     def __setitem__(self, k, v):
         super().__setitem__(k, v)
-        self.put(k, v)
+        for pg,o in zip(self.pair, (v, 0. if k=='wd' else v)): set_item_pg(pg, self.names[k], o)
 
 # %% ../nbs/21_optim.ipynb #bab7786c
 class TorchOpt(OptimWrapper):
     "A PyTorch optimizer for fastai that decays no norm and no bias, whatever the groups are"
+    _set_hyper = Optimizer._set_hyper # by `hypers`, as fastai's own
     def __init__(self,
         params, # tensors, or a list of them for each group
         opt, # a PyTorch optimizer class
@@ -124,34 +125,21 @@ class TorchOpt(OptimWrapper):
     ):
         params = L(params)
         groups = params if isinstance(params[0], (L,list)) else [params]
-        parts = [(i, L(p for p in g if (p.ndim>1)==decays))
-                 for i,g in enumerate(filter(len, groups)) for decays in (True,False)]
-        self.group_of = [i for i,ps in parts if ps] # which of fastai's groups each of PyTorch's belongs to
-        super().__init__(L(ps for _,ps in parts if ps), opt=opt, **kwargs)
-        if 'wd' in self.bwd_map: self._set_hyper('wd', [h['wd'] for h in self.hypers])
-
-# %% ../nbs/21_optim.ipynb #78f31e16
-@patch
-def _put(self:TorchOpt, i, k, v):
-    for pg,o in zip(self.opt.param_groups, self.group_of):
-        if o==i: set_item_pg(pg, self.bwd_map[k], v if k!='wd' or pg['params'][0].ndim>1 else 0.)
-
-@patch
-def _set_hyper(self:TorchOpt, k, vs):
-    for i,v in enumerate(vs): self._put(i, k, v)
+        pairs = [L(p for p in g if (p.ndim>1)==decays) for g in filter(len, groups) for decays in (True,False)]
+        super().__init__(L(pairs), opt=opt, **kwargs)
+        for pg in self.opt.param_groups[1::2]: pg['weight_decay'] = 0.
 
 # %% ../nbs/21_optim.ipynb #227c3e3d
 @patch(as_prop=True)
 def hypers(self:TorchOpt):
-    every = OptimWrapper.hypers.fget(self)
-    firsts = [every[self.group_of.index(i)] for i in range(self.group_of[-1]+1)]
+    firsts,groups = OptimWrapper.hypers.fget(self)[::2],self.opt.param_groups
     numbers = [{k: v for k,v in o.items() if v is not None} for o in firsts] # TensorBoard takes nothing else
-    return [_Hypers(o, partial(self._put, i)) for i,o in enumerate(numbers)]
+    return [_Hypers(o, self.bwd_map, groups[2*i:2*i+2]) for i,o in enumerate(numbers)]
 
 @patch(as_prop=True)
 def param_lists(self:TorchOpt):
-    groups = [*zip(self.group_of, self.opt.param_groups)]
-    return [L(p for o,pg in groups if o==i for p in pg['params']) for i in range(self.group_of[-1]+1)]
+    ps = OptimWrapper.param_lists.fget(self)
+    return [L(a+b) for a,b in zip(ps[::2], ps[1::2])]
 
 # %% ../nbs/21_optim.ipynb #94b618e5
 def depth_groups(
@@ -178,8 +166,7 @@ def with_fused(opt, device):
 # %% ../nbs/21_optim.ipynb #f88b81b3
 def with_options(opt, kw):
     "`opt` with the options `kw`, tried on a tensor; raises `InputError` for one that it has not"
-    if not kw: return opt
-    opt = partial(opt, **kw)
+    opt = partial(opt, **(kw or {}))
     try: opt([torch.zeros(1, requires_grad=True)])
     except Exception as e:
         raise InputError(f'opt_kw is {kw}, which {opt.keywords["opt"].__name__} refuses: {e}') from e
@@ -288,21 +275,17 @@ def plot(self:LRSuggestions,
 _watchers = {f'fastai.callback.{o}' for o in ('progress','tracker','tensorboard','wandb','neptune','comet')}
 def _watches(cb): return getattr(cb, 'watches', False) or any(o.__module__ in _watchers for o in type(cb).__mro__)
 
-def _copy(learn, path):
-    "A learner that trains a copy of the network, keeps its files in `path`, and leaves out what writes or draws"
-    res = copy.copy(learn)
-    res.model,res.opt = copy.deepcopy((learn.model, learn.opt))
-    res.path,res.model_dir = path,path
-    res.save = noop # nothing is to be put back; at files, several processes would wait for each other
-    res.cbs = L()
-    return res.add_cbs(copy.copy(cb) for cb in learn.cbs if not _watches(cb))
-
 # %% ../nbs/21_optim.ipynb #15acb9c0
 def _mock_training(learn, start_lr, end_lr, num_it):
-    "Rates and smoothed losses of the steps, up to the last finite loss"
-    rngs = [copy.copy(dl.rng) for dl in learn.dls.loaders]
+    "Rates and smoothed losses of the steps of a copy, up to the last finite loss"
+    rngs,mock = [copy.copy(dl.rng) for dl in learn.dls.loaders],copy.copy(learn)
+    mock.model,mock.opt = copy.deepcopy((learn.model, learn.opt))
+    mock.save = noop # nothing is to be put back; at files, several processes would wait for each other
+    mock.cbs = L()
+    mock.add_cbs(copy.copy(cb) for cb in learn.cbs if not _watches(cb))
+    mock.add_cb(BatchProgress('looking for a learning rate', num_it))
     with preserve_state(learn.model), tempfile.TemporaryDirectory() as tmp:
-        mock = _copy(learn, Path(tmp)).add_cb(BatchProgress('looking for a learning rate', num_it))
+        mock.path = mock.model_dir = Path(tmp) # for what other callbacks write
         mock.lr_find(start_lr, end_lr, num_it, show_plot=False, suggest_funcs=None)
     for dl,rng in zip(learn.dls.loaders, rngs): dl.rng = rng
     lrs,losses = np.array(mock.recorder.lrs),np.array([float(o) for o in mock.recorder.losses])

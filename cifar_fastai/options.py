@@ -9,12 +9,14 @@ __all__ = []
 import argparse, ast, json, os, shlex, sys
 from collections import namedtuple
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from textwrap import fill
 from . import core
 from .core import InputError
 
 # %% ../nbs/60_options.ipynb #fd8abb00
+@cache
 def parse_module(name):
     "The syntax tree of a module of this package, and its lines; it is not imported"
     text = (Path(core.__file__).parent/f'{name}.py').read_text(encoding='utf8')
@@ -42,6 +44,7 @@ def _arguments(node):
     return [(o, o.arg, d) for o,d in zip(args, defaults)]
 
 # %% ../nbs/60_options.ipynb #283c8492
+@cache
 def read_params(
     where, # 'module.name' of a function, method or dataclass of this package
 ) -> dict: # name to `Param`: name, annotation, default, docment

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import NoneType
 from fastai.vision.all import patch, Path
 from .augment import make_policy
-from .callbacks import AlternatingFlip, named_cbs, ProgressiveSize, ttas, ValidEvery
+from .callbacks import named_cbs, ProgressiveSize, ttas, ValidEvery
 from .core import (
     check_kind, check_number, check_numbers, InputError, MarkdownTable, md_table, one_of, read_json)
 from .models import archs, check_model_kw, inits
@@ -24,7 +24,7 @@ class Recipe:
     note:str = '' # where it is from, and what was changed
     arch:str = 'resnet18' # network: resnet18 or resnet34
     model_kw:dict = field(default_factory=dict) # options of the network: `norm`, `last_stride`, `dropout`, `width`
-    init:str = '' # initialization: whiten, dirac, zero_gamma, or several with '+' between them; '' is PyTorch's
+    init:str = '' # initialization: whiten, or '' for PyTorch's
     policy:str = 'crop_flip' # augmentation: none, flip, crop_flip, crop_flip_cutout, r3, r4, r5, or pieces such as 'crop4+flip+cutout12'
     progressive_sizes:list = field(default_factory=list) # heights of the training images over the epochs; empty: full size
     epochs:int = 20 # passes over the training images
@@ -37,7 +37,7 @@ class Recipe:
     sched:str = 'one_cycle' # schedule: one_cycle, linear, plateau, constant or none
     sched_kw:dict = field(default_factory=dict) # options of the schedule: `pct_start`, `div`, `div_final`, `moms`, `patience`
     label_smoothing:float = 0. # label smoothing of the loss, 0 <= eps < 1
-    cbs:dict = field(default_factory=dict) # alternate_flip, mixup, cutmix, penalty, grad_clip, ema, lookahead, early_stop
+    cbs:dict = field(default_factory=dict) # mixup, cutmix, penalty, grad_clip, ema, early_stop
     tta:str = 'none' # test-time augmentation measured at the end: none, flip or flip_translate
     valid_every:int = 1 # epochs between validations; the last epoch is always validated
     valid:object = 'test' # 'test', or the share of the training images to hold out and validate on
@@ -69,29 +69,22 @@ _option_ranges = dict(
     factor=dict(above=1), min_lr=dict(low=0), num_it=dict(low=30, whole=True), start_lr=dict(above=0), end_lr=dict(above=0),
     alpha=dict(above=0, high=100), max_norm=dict(above=0)) # the last two of fastai's callbacks, which take any
 
-def _check_options(r):
-    for what,of in (('sched_kw', r.sched), ('find_kw', 'find_kw')):
-        for k,v in getattr(r, what).items():
-            if k not in _options[of]: raise InputError(f"{what} has {k!r}, but {of} takes {', '.join(_options[of]) or 'none'}")
-            if k in _option_ranges: check_number(k, v, **_option_ranges[k])
-    one_of('suggestion', r.find_kw.get('chosen', 'minimum'), suggestions)
-    if 'moms' in r.sched_kw: check_numbers('moms', r.sched_kw['moms'], 3, low=0, below=1)
-
 # %% ../nbs/25_recipes.ipynb #4620f050
-def _named_cb(name, kw, seed):
-    cb = named_cbs[one_of('callback', name, named_cbs)][0]
-    check_kind(f'cbs {name}', kw, dict, 'its arguments by name, such as {}')
-    if cb is AlternatingFlip: kw = {'seed': seed, **kw}
-    try:
-        for k in kw.keys()&_option_ranges: check_number(k, kw[k], **_option_ranges[k])
-        return cb(**kw)
-    except (InputError, TypeError) as e: raise InputError(f'cbs {name}: {e}') from e
+_gone = ('alternate_flip','lookahead') # callbacks of earlier versions
 
 def recipe_callbacks(
     r:Recipe, # all that determines a run
 ) -> list: # new ones, for one fit
     "The fastai callbacks of a recipe"
-    cbs = [_named_cb(k, kw, r.seed) for k,kw in r.cbs.items()]
+    cbs = []
+    for name,kw in r.cbs.items():
+        if name in _gone: raise InputError(f'cbs has {name}, which is no longer there: leave it out')
+        one_of('callback', name, named_cbs)
+        check_kind(f'cbs {name}', kw, dict, 'its arguments by name, such as {}')
+        try:
+            for k in kw.keys()&_option_ranges: check_number(k, kw[k], **_option_ranges[k])
+            cbs.append(named_cbs[name][0](**kw))
+        except (InputError, TypeError) as e: raise InputError(f'cbs {name}: {e}') from e
     if r.progressive_sizes: cbs.append(ProgressiveSize(r.progressive_sizes))
     if r.valid_every>1: cbs.append(ValidEvery(r.valid_every))
     return cbs
@@ -100,7 +93,6 @@ def recipe_callbacks(
 def _clashes(r):
     "Rules: whether the recipe breaks each, and what to say then"
     moms,early = {'momentum','betas'}&{*r.opt_kw},'early_stop' in r.cbs
-    flips = any(type(o).__name__=='HorizontalFlip' for o in make_policy(r.policy).transforms)
     return (
         (isinstance(r.lr, str) and r.lr!='find', f"lr is {r.lr!r}: give a number above 0, or 'find'"),
         (isinstance(r.valid, str) and r.valid!='test',
@@ -112,9 +104,7 @@ def _clashes(r):
         (early and r.valid=='test', 'early_stop would choose the epoch by the test images: '
          'hold out a part of the training images with valid, such as 0.1'),
         (early and r.valid_every>1, f'early_stop watches every epoch, but valid_every is {r.valid_every}: set it to 1'),
-        ({'mixup','cutmix'}<={*r.cbs}, 'cbs has mixup and cutmix: use one of them'),
-        ('alternate_flip' in r.cbs and flips,
-         f'cbs has alternate_flip, and policy {r.policy!r} flips at random: take a policy without'))
+        ({'mixup','cutmix'}<={*r.cbs}, 'cbs has mixup and cutmix: use one of them'))
 
 # %% ../nbs/25_recipes.ipynb #2cc14all
 def check_recipe(r):
@@ -124,9 +114,14 @@ def check_recipe(r):
     for k,limits in _ranges.items():
         if not isinstance(getattr(r, k), _or.get(k, ())): check_number(k, getattr(r, k), **limits)
     make_policy(r.policy)
-    for o in filter(None, r.init.split('+')): one_of('init', o, inits)
+    if r.init: one_of('init', r.init, inits)
     check_model_kw(r.arch, r.model_kw)
-    _check_options(r)
+    for what,of in (('sched_kw', r.sched), ('find_kw', 'find_kw')):
+        for k,v in getattr(r, what).items():
+            if k not in _options[of]: raise InputError(f"{what} has {k!r}, but {of} takes {', '.join(_options[of]) or 'none'}")
+            if k in _option_ranges: check_number(k, v, **_option_ranges[k])
+    if 'moms' in r.sched_kw: check_numbers('moms', r.sched_kw['moms'], 3, low=0, below=1)
+    one_of('suggestion', r.find_kw.get('chosen', 'minimum'), suggestions)
     recipe_callbacks(r)
     for broken,message in _clashes(r):
         if broken: raise InputError(message)
@@ -186,8 +181,8 @@ recipes = {r.name: r for r in (*_references, *_ours)}
 
 def recipe_table() -> MarkdownTable: # a `str`
     "The recipes by name, a line each"
-    rates = {r.name: 'LR finder' if r.lr=='find' else f'{r.lr:g}' for r in recipes.values()}
-    rows = [(r.name, r.epochs, r.bs, f'{r.opt}, {rates[r.name]}', r.sched, r.policy, r.note) for r in recipes.values()]
+    rows = [(r.name, r.epochs, r.bs, f'{r.opt}, '+('LR finder' if r.lr=='find' else f'{r.lr:g}'), r.sched, r.policy, r.note)
+            for r in recipes.values()]
     return md_table(['recipe','epochs','batch','optimizer, peak rate','schedule','policy','note'], rows, 'lrrllll')
 
 # %% ../nbs/25_recipes.ipynb #aef9da6e
@@ -201,12 +196,9 @@ def _renamed(d):
     "The fields `d` of a recipe, under the names of today"
     d = {_old_names.get(k, k): v for k,v in d.items()}
     if d.get('tta') in ('mirror','six'): d['tta'] = old_views[d['tta']]
-    old = {k: d.pop(k) for k in _old_cbs if k in d}
-    for k,v in old.items():
-        if v in (None, False, 0): continue # it was off
-        name,arg = _old_cbs[k]
-        cbs = d['cbs'] = {**d.get('cbs', {})}
-        cbs[name] = {**cbs.get(name, {}), **({arg: v} if arg else {})}
+    for k,(name,arg) in _old_cbs.items():
+        v,cbs = d.pop(k, None),d.get('cbs', {})
+        if v: d['cbs'] = {**cbs, name: {**cbs.get(name, {}), **({arg: v} if arg else {})}} # else it was off
     return d
 
 def make_recipe(

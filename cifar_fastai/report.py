@@ -19,10 +19,9 @@ from fastcore.xml import (
     Img, Input, Label, Li, Link, Main, Meta, Meter, Nav, Ol, P, Pre, Safe, Section, Span, Style, Summary, Table, Tbody,
     Td, Th, Thead, Title, Tr, Ul, to_xml)
 from . import __version__
-from .cam import cam_methods, is_empty, overlay
+from .cam import default_fails, default_layer, default_method, is_empty, overlay
 from .core import (
-    check_number, count_epochs, count_of, duration, figure_bytes, figure_formats, InputError, one_of, percent,
-    progress, say, stage, write_atomic)
+    check_number, count_epochs, count_of, duration, figure_bytes, InputError, percent, progress, say, stage, write_atomic)
 from .data import pick_device
 from .history import accuracy_interval, plot_history, plot_runs
 from .interpret import CifarInterpretation
@@ -54,20 +53,20 @@ def _tile(img, alt, kind='png'):
     return _picture(f.getvalue(), kind, alt, *img.size, cls='tile')
 
 # %% ../nbs/40_report.ipynb #f10a7b01
-def _chart(data, kind, alt, caption, w, h):
-    w,h = round(w),round(h) # letters of 10 points are 9 pixels high at 0.68 of the width
+def _chart(data, alt, caption): # letters of 10 points are 9 pixels high at 0.68 of the width
+    w,h = (round(o*96/200) for o in Image.open(io.BytesIO(data)).size)
     style = f'width:{w}px;min-width:{round(0.68*w)}px;aspect-ratio:{w}/{h}'
-    box = Div(_picture(data, kind, alt, w, h, style=style), cls='wide', tabindex='0', role='region', aria_label=caption)
+    box = Div(_picture(data, 'png', alt, w, h, style=style), cls='wide', tabindex='0', role='region', aria_label=caption)
     return Figure(box, Figcaption(caption), cls='chart')
 
-def _drawing(fig, alt, caption):
+def _drawing(figs, name, fig, alt, caption): # kept in `figs`, for a file
     plt.close(fig)
-    return _chart(figure_bytes(fig, 'svg'), 'svg+xml', alt, caption, *96*fig.get_size_inches())
+    figs[name] = figure_bytes(fig)
+    return _chart(figs[name], alt, caption)
 
 def _drawn_before(run, name, alt, caption):
     f = run.path/'figures'/name
-    if not f.is_file(): return ''
-    return _chart(f.read_bytes(), 'png', alt, caption, *np.array(Image.open(f).size)*96/200)
+    return _chart(f.read_bytes(), alt, caption) if f.is_file() else ''
 
 # %% ../nbs/40_report.ipynb #67190f15
 def _recipe_section(run):
@@ -100,11 +99,12 @@ def _finder_section(run):
                       'Loss in a mock training whose rate grows step by step'),
         _data_table(['suggestion','learning rate',''], rows, 'What the finder suggests', num=(1,)), cls='side'))
 
-def _curve_charts(plot, rows, valid, of): # loss and accuracy, a chart each
+def _curve_charts(figs, plot, rows, valid, of): # loss and accuracy, a chart each
     axs = plot(rows, [plt.subplots(figsize=(4.7,3.1), layout='constrained')[1] for _ in range(2)], valid)
     axs[0].legend(fontsize=axs[1].get_legend().get_texts()[0].get_fontsize())
-    caption = f'{{}} of the training and of the {valid} images over {of}'
-    return [_drawing(ax.figure, f'{ax.get_title()} over {of}', caption.format(ax.get_title())) for ax in axs]
+    titles = [ax.get_title() for ax in axs]
+    return [_drawing(figs, t.lower(), ax.figure, f'{t} over {of}', f'{t} of the training and of the {valid} images over {of}')
+            for t,ax in zip(titles, axs)]
 
 # %% ../nbs/40_report.ipynb #f10a7b02
 _history_columns = { # heading and format of each
@@ -114,11 +114,9 @@ _history_columns = { # heading and format of each
 
 def _history_section(run, figs):
     if not run.history: return _section('history', 'History', P('No epoch was finished, so there is no history.'))
-    figs['history'] = plot_history(run.history, valid=run.valid_name)[0].figure
-    plt.close(figs['history'])
     rate = _drawn_before(run, 'lr.png', 'Learning rate over the steps of the run, and momentum on the right axis',
                          'Learning rate (solid) and momentum (dashed) over the steps')
-    charts = [*_curve_charts(plot_history, run.history, run.valid_name, count_epochs(len(run.history))), rate]
+    charts = [*_curve_charts(figs, plot_history, run.history, run.valid_name, count_epochs(len(run.history))), rate]
     head = [name.format(run.valid_name) for name,_ in _history_columns.values()]
     rows = [[f.format(r[k]) if k in r else '–' for k,(_,f) in _history_columns.items()] for r in run.history]
     table = _data_table(head, rows, 'A row for each epoch', num=range(1, 9))
@@ -140,8 +138,7 @@ def _confusion_figure(interp, valid):
 # %% ../nbs/40_report.ipynb #58853ba3
 def _confusion_section(run, interp, figs):
     right,n = int((interp.decoded==interp.targs).sum()),len(interp.targs)
-    figs['confusion_matrix'] = _confusion_figure(interp, run.valid_name)
-    chart = _drawing(figs['confusion_matrix'],
+    chart = _drawing(figs, 'confusion_matrix', _confusion_figure(interp, run.valid_name),
                      f'Confusion matrix of {len(interp.vocab)} classes: {count_of(right, n)} images lie on the diagonal',
                      f'Number of {run.valid_name} images by actual class (rows) and predicted class (columns)')
     table = _data_table(['actual','predicted','images'], interp.most_confused()[:10], 'Most frequent mistakes', num=(2,))
@@ -163,13 +160,10 @@ def _classes_section(interp):
 
 # %% ../nbs/40_report.ipynb #82a6b725
 def _calibration_section(interp, figs):
-    sure,right,ece = float(interp.probs.max(1)[0].mean()),interp.accuracy,interp.calibration()[1]
-    text = (f'The network is {percent(sure)} sure on average and right in {percent(right)}. The expected calibration error, '
-            f'the mean distance of the points from the diagonal, each weighted by its images, is {percent(ece)}.')
-    figs['calibration'] = interp.plot_calibration().figure
-    chart = _drawing(figs['calibration'], f'Reliability diagram: accuracy against confidence; expected error {percent(ece)}',
+    chart = _drawing(figs, 'calibration', interp.plot_calibration().figure,
+                     f'Reliability diagram: accuracy against confidence; expected error {percent(interp.calibration()[1])}',
                      'Accuracy over confidence; a point is as large as its number of images, its bar the 95 % interval')
-    return _section('calibration', 'Calibration', Div(chart, P(text), cls='side'))
+    return _section('calibration', 'Calibration', Div(chart, P(interp.describe_calibration()), cls='side'))
 
 # %% ../nbs/40_report.ipynb #01661cd7
 def _map_combos(model, size, methods, layers): # pairs of a method and a layer
@@ -204,34 +198,23 @@ def _cards(items, combos, targets=('predicted','actual'), title=''): # a card fo
         return Article(P(B(title)) if title else '', _item_figure(o, img), table, cls='card')
     return [card(o, img, [c[i] for c in columns]) for i,(o,img) in enumerate(zip(items, imgs))]
 
-# %% ../nbs/40_report.ipynb #89b642b1
-def _losses_section(run, interp, n, figs):
-    items = interp.scored(interp.top_losses(min(n, len(interp.losses)))[1])
-    figs['top_losses'] = items.show(ncols=10, imsize=1.1)
-    plt.close(figs['top_losses'])
-    text = (f'The {len(items)} images with the largest loss among the {len(interp.losses):,} {run.valid_name} images: '
-            'where the network gave the actual class least.')
-    return _section('losses', 'Top losses', P(text), Div(*map(_item_figure, items, interp.pictures(items.idxs)), cls='gallery'))
-
 # %% ../nbs/40_report.ipynb #440af9fb
 _bright = ('Bright is evidence for the class at the left of the row; each map has its own scale. A number under a map is its '
-           'greatest value, as a share of the greatest for any class there: a small share is weak evidence.')
+           'greatest value, as a share of the greatest for any class there: a small share is weak evidence. '
+           f'No method of maps passes every check on the sample data: {default_method} at {default_layer}, the default of the '
+           f'package, fails {", ".join(default_fails)}.')
 
-def _map_sections(interp, n, combos, figs): # mistakes and correct answers, as far as there are any
-    def section(id, title, text, items, targets):
-        for m,l in combos[:1]:
-            figs[id] = interp.plot_cam(items, targets, m, l, scale='each')
-            plt.close(figs[id])
-        return _section(id, title, P(f'{text} {_bright}'), Div(*_cards(items, combos, targets), cls='cards'))
+def _map_sections(interp, n, combos): # mistakes and correct answers, as far as there are any
     n_right,n_all = int((interp.decoded==interp.targs).sum()),len(interp.targs)
     if n_right<n_all:
-        text = f'The {min(n, n_all-n_right)} of {n_all-n_right:,} mistakes with the largest loss.'
-        yield section('maps_mistakes', 'Mistakes, and where the network looked', text, interp.misclassified(n),
-                      ('predicted','actual'))
+        text = f'The {min(n, n_all-n_right)} of {n_all-n_right:,} mistakes with the largest loss. {_bright}'
+        cards = Div(*_cards(interp.misclassified(n), combos), cls='cards')
+        yield _section('maps_mistakes', 'Mistakes, and where the network looked', P(text), cards)
     if n_right:
         right = interp.correct(-(-n//2), 'random')
-        text = f'{len(right)} of {n_right:,} correct answers, drawn at random.'
-        yield section('maps_correct', 'Correct answers, and where the network looked', text, right, ('predicted',))
+        text = f'{len(right)} of {n_right:,} correct answers, drawn at random. {_bright}'
+        cards = Div(*_cards(right, combos, ('predicted',)), cls='cards')
+        yield _section('maps_correct', 'Correct answers, and where the network looked', P(text), cards)
 
 # %% ../nbs/40_report.ipynb #6a0f67a1
 def _measured(run): # beside its accuracy
@@ -248,9 +231,11 @@ def _key_figures(run, interp): # at the top of the page
         low,high = (100*o for o in accuracy_interval(right, n))
         name = f'{run.valid_name} accuracy, {count_of(right, n)}; 95\u00a0% interval {low:.1f} to {high:.1f}\u00a0%'
         d[name] = percent(right/n)
-    if not interp: return d | _measured(run)
-    return d | _measured(run) | {'expected calibration error': percent(interp.calibration()[1]),
-                                 'parameters': f'{n_params(interp.learn.model)/1e6:.3g} M'}
+    d |= _measured(run)
+    if interp:
+        d['expected calibration error'] = percent(interp.calibration()[1])
+        d['parameters'] = f'{n_params(interp.learn.model)/1e6:.3g} M'
+    return d
 
 # %% ../nbs/40_report.ipynb #2791b6b5
 def _page_head(title):
@@ -285,7 +270,7 @@ def _run_page(run, interp, why, n, methods, layers, figs):
     if interp:
         combos = _map_combos(interp.learn.model, interp.learn.dls.source.size, methods, layers)
         sections += [_confusion_section(run, interp, figs), _classes_section(interp), _calibration_section(interp, figs),
-                     _losses_section(run, interp, n, figs), *_map_sections(interp, n, combos, figs)]
+                     *_map_sections(interp, n, combos)]
     if 'lr_find' in run.config: sections.append(_finder_section(run))
     name = run.recipe.arch if run.recipe.name=='custom' else run.recipe.name
     lead = f'run folder {run.path.resolve().name}, {run.recipe.arch}, {run.state}'
@@ -296,9 +281,7 @@ def _run_page(run, interp, why, n, methods, layers, figs):
 def _curves_section(runs, figs):
     histories = {k: [o.history] for k,o in runs.items() if o.history}
     valid = 'test' if all(o.valid_name=='test' for o in runs.values()) else 'validation'
-    figs['curves'] = plot_runs(histories, valid=valid)[0].figure
-    plt.close(figs['curves'])
-    return _section('curves', 'Curves', Div(*_curve_charts(plot_runs, histories, valid, 'the epochs'), cls='side'))
+    return _section('curves', 'Curves', Div(*_curve_charts(figs, plot_runs, histories, valid, 'the epochs'), cls='side'))
 
 def _differences_sections(runs): # a column for each run
     facts = pd.DataFrame({k: o.facts() | _measured(o) for k,o in runs.items()}).fillna('–')
@@ -338,19 +321,16 @@ def make_report(
     run_dir, # folder of a run, finished or not; or a list of several, to set side by side
     source=None, # the images; by default from where the runs had them
     out=None, # HTML file to write; by default `report.html` in the run folder, or `comparison.html` in the one that holds all
-    n:int=20, # how many top losses and mistakes to show, 1 to 100; and half as many correct answers
+    n:int=20, # how many mistakes to show, 1 to 100; and half as many correct answers
     methods=('HiResCAM','GradCAM'), # names in `cam_methods`
     layers=None, # module paths; by default two stages for each method, whose maps are at least 5x5
     device=None, # where to compute; by default the GPU if there is one
-    figures:str='png', # format of the figure files, of `figure_formats`
 ) -> Path: # the page
     "Write the report of a run, or of several; raises `InputError` for a wrong folder or option, or a `source` of other images"
     runs,figs = L(run_dir).map(Run),{}
     base = Path(os.path.commonpath([o.path.resolve() for o in runs]))
     path = Path(out).expanduser() if out else runs[0].path/'report.html' if len(runs)==1 else base/'comparison.html'
     check_number('n', n, low=1, high=100, whole=True)
-    one_of('format of figures', figures, figure_formats)
-    for o in L(methods): one_of('method', o, cam_methods)
     if path.is_dir(): raise InputError(f'{path} is a folder: name a file in it, such as {path/"report.html"}')
     found,how = [_interpretation(o, source, pick_device(device)) for o in runs],(n, methods, layers, figs)
     named = {os.path.relpath(o.path.resolve(), base): o for o in runs}
@@ -358,7 +338,7 @@ def make_report(
         html = _comparison_page(named, found, *how) if len(runs)>1 else _run_page(runs[0], *found[0], *how)
     folder = path.with_name(f'{path.stem}-figures') if out or len(runs)>1 else path.with_name('figures')
     folder.mkdir(parents=True, exist_ok=True)
-    for k,v in figs.items(): write_atomic(folder/f'{k}.{figures}', figure_bytes(v, figures))
+    for k,v in figs.items(): write_atomic(folder/f'{k}.png', v)
     write_atomic(path, html)
     for o,(_,why) in zip(runs, found):
         if why: say(f'{o.path} is without predictions and maps: {why}')

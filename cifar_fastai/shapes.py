@@ -46,8 +46,8 @@ shapes10_classes = tuple(_inside)
 
 # %% ../nbs/11_shapes.ipynb #36a7d0a4
 _difficulty = dict(
-    radius      = (37, 46), # radius of the object's circumscribed circle, in % of the side
-    squash      = (80, 100), # its height in % of its width
+    radius      = [37, 46], # radius of the object's circumscribed circle, in % of the side
+    squash      = [80, 100], # its height in % of its width
     rotate      = 25, # it is turned by at most this many degrees either way
     shift       = 7, # its center is off the image's center by at most this, in % of the side
     contrast    = 140, # it is brighter than any point of the ground by at least this
@@ -212,8 +212,7 @@ def shapes10(
     want = {k: int(check_number(k, v, low=lo, high=hi, whole=True)) for k,(v,lo,hi) in limits.items()}
     if path is None: path = data_home()/f'shapes10-v{_version}-{n_train}-{n_test}-s{seed}-{size}'
     path = Path(path).expanduser().resolve()
-    want = dict(version=_version, **want, difficulty=_difficulty, classes=shapes10_classes)
-    want = json.loads(json.dumps(want)) # tuples become lists, as in the file
+    want = dict(version=_version, **want, difficulty=_difficulty, classes=list(shapes10_classes))
     if _is_whole(path, want): return path
     if path.is_file() or path.is_dir() and any(path.iterdir()):
         raise InputError(f'{path} does not hold a complete copy of this data set: '

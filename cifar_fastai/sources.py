@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from PIL import Image
 from .core import (
-    check_number, check_vocab, count_items, data_home, InputError, md_text, short_path, show_value, write_atomic)
+    check_number, count_items, data_home, InputError, md_text, show_value, write_atomic)
 from .images import (
     decode_images, file_state, fit_image, list_images, natural_order, split_names, why_unreadable)
 
@@ -36,7 +36,10 @@ class Source:
         x,y,is_valid = map(np.asarray, (x, y, is_valid))
         if x.dtype!=np.uint8 or x.ndim!=4 or x.shape[1:]!=(x.shape[1],x.shape[1],3):
             raise InputError(f'x is {x.dtype} of shape {x.shape}: it must be uint8, N x size x size x 3')
-        self.vocab,self.items = check_vocab(vocab),range(len(x)) if items is None else items
+        listed = hasattr(vocab, '__iter__') and not isinstance(vocab, (str,bytes))
+        self.vocab,self.items = tuple(map(str, vocab)) if listed else (),range(len(x)) if items is None else items
+        if not listed or len(set(self.vocab))<len(self.vocab):
+            raise InputError(f'vocab is {show_value(vocab)}: give a list of class names, each once')
         ok = y.dtype.kind in 'iu' and is_valid.dtype==bool and y.shape==is_valid.shape==(len(x),)==(len(self.items),)
         if not ok or not ((y>=0)&(y<len(self.vocab))).all():
             raise InputError(f'y is {y.dtype} {y.shape}, is_valid {is_valid.dtype} {is_valid.shape}, items {len(self.items)}: '
@@ -54,7 +57,7 @@ class Source:
 # %% ../nbs/12_sources.ipynb #226bd154
 @patch
 def __repr__(self:Source):
-    where = f', from {short_path(self.path)}' if self.path else ''
+    where = f", from {str(self.path).replace(str(Path.home()), '~', 1)}" if self.path else ''
     return (f'{self.name}: {len(self.train_idxs):,} training and {len(self.valid_idxs):,} validation images of '
             f'{len(self.vocab)} classes, {self.size}x{self.size}{where}')
 
@@ -109,12 +112,12 @@ _layouts = "give a folder train/<class>/* and test/<class>/* of images, or one w
 def _class_names(path, counts):
     "Class names, in order, if `counts[split,class]` can be trained on"
     names = {c for _,c in counts}
-    if not sum(counts.values()): raise InputError(f'no images in class folders in {short_path(path)}: {_layouts}')
+    if not sum(counts.values()): raise InputError(f'no images in class folders in {path}: {_layouts}')
     if len(names)==1:
-        raise InputError(f'{short_path(path)} has one class, {min(names)!r}: a classifier needs more; {_layouts}')
+        raise InputError(f'{path} has one class, {min(names)!r}: a classifier needs more; {_layouts}')
     empty = sorted(c for c in names if not counts.get((0,c)))
     if empty:
-        raise InputError(f"no training images of {', '.join(empty)} in {short_path(path)}: "
+        raise InputError(f"no training images of {', '.join(empty)} in {path}: "
             'add some, or remove the class from every split')
     return cifar10_vocab if names==set(cifar10_vocab) else tuple(sorted(names, key=natural_order))
 
@@ -181,7 +184,7 @@ def _read_archive(path):
                     found[name] = tar.extractfile(member).read()
         return found
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError) as e:
-        raise InputError(f'{short_path(path)} is cut short or no tar.gz archive ({why_unreadable(e)}): '
+        raise InputError(f'{path} is cut short or no tar.gz archive ({why_unreadable(e)}): '
             'get cifar-10-python.tar.gz again') from None
 
 # %% ../nbs/12_sources.ipynb #74de3077
@@ -189,7 +192,7 @@ def _read_batches(path, size):
     "The images of the official folder or archive at `path`, as from `_read_folder`"
     if path.is_file(): blobs = _read_archive(path)
     else: blobs = {o: (path/o).read_bytes() for o in _batch_names if (path/o).is_file() and file_state(path/o)[0]<=_max_batch}
-    what,missing = short_path(path),[o for o in _batch_names if o not in blobs]
+    what,missing = path,[o for o in _batch_names if o not in blobs]
     if missing: raise InputError(f"{', '.join(missing)} missing in {what}: get the official CIFAR-10 files again")
     parts = [_read_batch(blobs.pop(o), f'{what}/{o}') for o in _batch_names]
     x = np.concatenate([x for x,_ in parts])
@@ -203,11 +206,14 @@ def _cache_file(path, size):
     path = path.resolve()
     return data_home()/'cifar_fastai-cache'/f'{path.name}-{_sha(str(path), str(size))[:12]}.npz'
 
-def _save_cache(f, raw, sig):
-    "Keep `raw`, read from files with signature `sig`"
-    f.parent.mkdir(parents=True, exist_ok=True)
-    meta = json.dumps({**raw, 'x':None, 'x_sha':_sha(raw['x']), 'sig':sig}).encode()
-    write_atomic(f, lambda h: np.savez(h, x=raw['x'], meta=np.frombuffer(meta, np.uint8)))
+def _save_cache(f, raw, sig, say):
+    "Keep `raw`, read from files with signature `sig`, if that is possible"
+    meta = json.dumps({**raw, 'x':None, 'sig':sig}).encode()
+    try:
+        f.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(f, lambda h: np.savez(h, x=raw['x'], meta=np.frombuffer(meta, np.uint8)))
+    except OSError as e:
+        say(f'cannot keep the decoded images in {f.parent} ({why_unreadable(e)}): the next start decodes them again')
 
 def _load_cache(f, sig, say):
     "What `_save_cache` kept in `f` for `sig`; None if there is nothing for it, or it is damaged"
@@ -217,7 +223,7 @@ def _load_cache(f, sig, say):
             raw = json.loads(kept['meta'].tobytes())
             return {**raw, 'x':kept['x']} if raw['sig']==sig else None
     except Exception as e:
-        say(f'the copy kept in {short_path(f)} is damaged ({why_unreadable(e)}): decoding again')
+        say(f'the copy kept in {f} is damaged ({why_unreadable(e)}): decoding again')
 
 # %% ../nbs/12_sources.ipynb #f7d066bd
 def _find_cifar10(say):
@@ -225,7 +231,7 @@ def _find_cifar10(say):
     for o in ('cifar10', 'cifar-10-batches-py', 'cifar-10-python.tar.gz'):
         if (data_home()/o).exists(): return data_home()/o
     from fastai.data.external import URLs, untar_data
-    say(f'no CIFAR-10 in {short_path(data_home())} yet: downloading {URLs.CIFAR}')
+    say(f'no CIFAR-10 in {data_home()} yet: downloading {URLs.CIFAR}')
     try: return untar_data(URLs.CIFAR)
     except Exception as e:
         raise InputError(f'cannot download CIFAR-10 ({why_unreadable(e)}): give the path of a copy, '
@@ -243,7 +249,7 @@ def _find_source(src, say):
         path = Path(src).expanduser()
         if str(src) and path.exists(): return path
     of = '' if src is given else ' (CIFAR_FASTAI_DATA)'
-    raise InputError(f"nothing at {show_value(str(src))}{of}: {_layouts}, "
+    raise InputError(f"nothing at {show_value(str(src), 300)}{of}: {_layouts}, "
         "the official cifar-10-batches-py or cifar-10-python.tar.gz, 'cifar10' or 'shapes10'")
 
 def _official(path):
@@ -269,7 +275,7 @@ def _check_bad(path, raw, skip_bad):
     if not raw['bad']: return
     some = ', '.join(f'{name} ({why})' for name,why in raw['bad'])
     if not skip_bad:
-        raise InputError(f"{count_items(len(raw['bad']), 'unreadable image')} in {short_path(path)}: {some}; "
+        raise InputError(f"{count_items(len(raw['bad']), 'unreadable image')} in {path}: {some}; "
             'fix or remove them, or leave them out by skip_bad=True (--skip-bad)')
     trn = [c for c,v in zip(raw['y'], raw['valid'] or [0]*len(raw['y'])) if not v]
     _class_names(path, {(0,c): trn.count(i) for i,c in enumerate(raw['vocab'])})
@@ -285,24 +291,17 @@ def _list_source(path):
         batches = [official] if official.is_file() else [official/o for o in _batch_names]
         return official,None,[(o.name, *file_state(o)) for o in batches]
     except OSError as e:
-        raise InputError(f'cannot list {short_path(e.filename or path)}: {why_unreadable(e)}; '
+        raise InputError(f'cannot list {e.filename or path}: {why_unreadable(e)}; '
             'give a folder or an archive that you may read') from None
 
 # %% ../nbs/12_sources.ipynb #b69a76b5
 def _read_source(root, files, listed, size, skip_bad, cache, say):
     "Images, labels, names and what there is to say of them, decoded or from the cache"
-    sig,f = _sha('5', marshal.dumps(listed, 2)), _cache_file(root, size) # `repr` takes four times as long
-    raw = _load_cache(f, sig, say) if cache else None
-    fresh = raw is None
-    if fresh: raw = _read_batches(root, size) if files is None else _read_folder(root, files, size)
+    sig,f = _sha('6', marshal.dumps(listed, 2)), _cache_file(root, size) # `repr` takes four times as long
+    kept = _load_cache(f, sig, say) if cache else None
+    raw = kept or (_read_batches(root, size) if files is None else _read_folder(root, files, size))
     _check_bad(root, raw, skip_bad)
-    if fresh and raw['valid']:
-        raw['is_cifar10'] = Source(raw['x'], raw['y'], raw['vocab'], np.array(raw['valid'], bool)).is_cifar10
-    try:
-        if fresh and cache: _save_cache(f, raw, sig)
-    except OSError as e:
-        say(f'cannot keep the decoded images in {short_path(f.parent)} ({why_unreadable(e)}): '
-            'the next start decodes them again')
+    if cache and not kept: _save_cache(f, raw, sig, say)
     return raw
 
 # %% ../nbs/12_sources.ipynb #fdc43450
@@ -313,10 +312,9 @@ def _build_source(root, files, raw, say):
         valid = _draw_valid(raw['y'])
         say(f'one split only: drew {valid.sum():,} of {len(valid):,} images for validation, 20% of each class')
     name = 'shapes10' if (root/'shapes10.json').is_file() else root.resolve().name
-    if official or raw.get('is_cifar10'): name = 'cifar10'
     items = [(root/o[0], o[1]) if official else root/o for o in raw['items']]
     res = Source(raw['x'], raw['y'], raw['vocab'], np.asarray(valid, bool), items, name, root)
-    res._sha,res._is_cifar10 = raw.get('x_sha'),raw.get('is_cifar10')
+    if official or res.is_cifar10: res.name = 'cifar10'
     others,left_out = [] if official else split_names(root)[2:],[o for o,_ in raw['bad']]
     if others: say(f"not used: {', '.join(others)}")
     if left_out: say(f"left out {count_items(len(left_out), 'unreadable image')}: {', '.join(left_out)}")

@@ -7,40 +7,34 @@ __all__ = ['RunViewer']
 
 # %% ../nbs/41_viewer.ipynb #e9917628
 import threading
-from itertools import zip_longest
+from copy import copy
+from functools import cached_property
+from itertools import islice, zip_longest
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from fastai.vision.all import torch
 from fastcore.basics import groupby, patch
 from .cam import (
-    classless_methods, cam_methods, default_layer, default_method, is_empty, overlay, slow_methods)
+    classless_methods, cam_methods, default_layer, default_method, is_empty, overlay, pick_layer)
 from .core import InputError, check_number, one_of
 from .data import spread_items
 from .interpret import CifarInterpretation, run_learner
 from .models import layer_sizes
-from .predict import Explanation, ImageClassifier, Prediction, seen_box, write_empty
+from .predict import Explanation, ImageClassifier, Prediction, write_empty
 from .runs import Run
 
 # %% ../nbs/41_viewer.ipynb #dbf30611
 def method_choices() -> list: # of (label, name)
-    notes = {o: ' (slow)' for o in slow_methods} | {'RandomCAM': ' (weights drawn at random)'}
-    names = sorted(cam_methods, key=lambda o: (o=='RandomCAM', o in slow_methods, o!=default_method))
-    return [(o+notes.get(o, ''), o) for o in names]
+    names = sorted(cam_methods, key=lambda o: (o=='RandomCAM', o!=default_method))
+    return [(f'{o} (weights drawn at random)' if o=='RandomCAM' else o, o) for o in names]
 
 # %% ../nbs/41_viewer.ipynb #3b567837
 def layer_choices(model, size) -> list: # of (label, module path)
     sizes = {k: s[1:] for k,s in layer_sizes(model, size).items() if min(s[1:])>=5}
-    none = f'no layer of this {type(model).__name__} has a map of 5x5 or more for images of {size}x{size}'
-    if not sizes: raise InputError(none)
-    outer = [k for k in sizes if '.' not in k]
-    return [('{} ({}x{})'.format(k, *sizes[k]), k) for k in outer or sizes]
-
-def first_layer(choices, layer=None):
-    "The layer to begin with: `layer`, else the library's default, else the first"
-    names = [k for _,k in choices]
-    if layer: return one_of('layer', layer, names)
-    return default_layer if default_layer in names else names[0]
+    if not sizes:
+        raise InputError(f'no layer of this {type(model).__name__} has a map of 5x5 or more for images of {size}x{size}')
+    return [('{} ({}x{})'.format(k, *sizes[k]), k) for k in [o for o in sizes if '.' not in o] or sizes]
 
 # %% ../nbs/41_viewer.ipynb #3d92c661
 orders = {'largest loss': 'loss', 'surest': 'confidence', 'at random': 'random', 'as listed': 'listed'}
@@ -48,7 +42,7 @@ groups = ('misclassified','correct','all')
 
 def find_items(interp, group='misclassified', actual='', predicted='', order='loss', among=None) -> list: # of indices
     right = interp.decoded==interp.targs
-    mask = {'misclassified': ~right, 'correct': right, 'all': right|True}[group]
+    mask = dict(misclassified=~right, correct=right, all=right|True)[group]
     if actual: mask &= interp.targs==interp.vocab.index(actual)
     if predicted: mask &= interp.decoded==interp.vocab.index(predicted)
     idxs = torch.arange(len(mask)) if among is None else torch.as_tensor(among)
@@ -71,24 +65,22 @@ def explain_item(
     target,versus = (named.get(t, t) or None for t in (target,versus))
     cam = interp.cam([i], target, versus, method=method, layer=layer)[0]
     img = Image.fromarray(overlay(interp.pictures([i])[0], cam*0)) # as bytes
-    best = p.argsort(descending=True, stable=True)[:k].tolist()
-    top = [(interp.vocab[c], float(p[c])) for c in dict.fromkeys([*best, int(interp.targs[i])])]
-    return Explanation(img, (0,0,*img.size), Prediction(top, None, None), cam, target, versus, f'{method} at {layer}')
+    listed = dict.fromkeys([*p.argsort(descending=True, stable=True)[:k].tolist(), int(interp.targs[i])])
+    top = [(interp.vocab[c], float(p[c])) for c in listed]
+    return Explanation(img, Prediction(top), cam, target, versus, f'{method} at {layer}')
 
 # %% ../nbs/41_viewer.ipynb #415026ba
 def for_page(e, small=384, large=768): # pixels of the longer side
     "An explanation at a size that suits a page: a small picture enlarged by a whole factor, a large one reduced"
-    w,h = e.picture.size
-    f = small//max(w, h) if max(w, h)<=small//2 else min(1, large/max(w, h))
-    size = max(1, round(f*w)),max(1, round(f*h))
-    box = seen_box(size, 'squish' if tuple(e.box)==(0,0,w,h) else 'crop')
-    img = e.picture.resize(size, Image.Resampling.NEAREST if f>=1 else Image.Resampling.LANCZOS)
-    return Explanation(img, box, e.prediction, e.cam, e.target, e.versus, e.how)
+    res,(w,h) = copy(e),e.picture.size
+    f = max(small//max(w, h), min(1, large/max(w, h)))
+    how = Image.Resampling.NEAREST if f>=1 else Image.Resampling.LANCZOS
+    res.picture = e.picture.resize((max(1, round(f*w)),max(1, round(f*h))), how)
+    return res
 
 # %% ../nbs/41_viewer.ipynb #c5f1b353
 def how_to_read(e):
     "What a map shows, in a sentence"
-    if is_empty(e.cam, bool(e.versus)): return f'The map is empty: at this layer there is no evidence for {e.target}.'
     if e.versus: return f'Red is evidence for {e.target}, blue for {e.versus}.'
     classless = e.how.split(' at ')[0] in classless_methods
     return 'Bright is what stood out; this method does not ask for a class.' if classless else f'Bright is evidence for {e.target}.'
@@ -103,11 +95,11 @@ class RunViewer:
         n_images:int=1000, # how many test images to look for mistakes in, at most
     ):
         self.n_images = check_number('n_images', n_images, low=1, whole=True)
-        self.path,self.lock,self.interp = Path(run_dir).expanduser(),threading.RLock(),None
+        self.path,self.lock = Path(run_dir).expanduser(),threading.RLock()
         self.clf = ImageClassifier.from_run(self.path, device)
         self.k = min(5, len(self.clf.vocab))
         self.layers = layer_choices(self.clf.model, self.clf.size)
-        self.layer = first_layer(self.layers)
+        self.layer = pick_layer(self.clf.model, size=self.clf.size)[0]
         self.run = self.learn = self.why = None
         try:
             self.run = Run(self.path)
@@ -116,19 +108,24 @@ class RunViewer:
             if source is not None: raise
             self.why = str(e)
 
+    @cached_property
+    def interp(self):
+        "What the mistakes are taken from: `n_images` images that the network was validated on, or all if there are fewer"
+        items = spread_items(self.items(), self.n_images)
+        dl = self.learn.dls.test_dl(items, with_labels=True, bs=256, num_workers=0)
+        return CifarInterpretation.from_learner(self.learn, dl=dl)
+
 # %% ../nbs/41_viewer.ipynb #a880980f
 @patch
 def explain(self:RunViewer,
     picture, # path, bytes, PIL image or array
-    target:str='predicted', # 'predicted' or the name of a class
-    versus:str=None, # the same, to subtract; None or '' for nothing
-    method:str=default_method, # name in `cam_methods`
+    versus:str=None, # class to subtract; None or '' for nothing
     layer:str=None, # of `layers`; by default the library's
-    resize:str='crop', # name in `resizes`
+    **kwargs # passed on to `ImageClassifier.explain`
 ) -> Explanation:
-    "Predict a picture and map the evidence, as `ImageClassifier.explain` has it"
+    "Predict a picture and map the evidence, one at a time"
     with self.lock:
-        return self.clf.explain(picture, target, versus or None, method, layer or self.layer, self.k, resize)
+        return self.clf.explain(picture, versus=versus or None, layer=layer or self.layer, k=self.k, **kwargs)
 
 # %% ../nbs/41_viewer.ipynb #fafc6834
 @patch
@@ -142,32 +139,21 @@ def samples(self:RunViewer,
     n:int=10, # how many, at most
 ) -> list: # of (PIL image, class)
     "Images that the network was validated on, the classes in turn"
-    turns = zip_longest(*groupby(self.items(), 'label').values())
-    some = [o for turn in turns for o in turn if o is not None][:n]
-    return [(Image.fromarray(o.x), o.label) for o in some]
-
-# %% ../nbs/41_viewer.ipynb #79ee6159
-@patch
-def scored(self:RunViewer) -> CifarInterpretation:
-    "The interpretation that mistakes are taken from, of `n_images` images at most, computed once"
-    with self.lock:
-        if self.interp is None:
-            items = spread_items(self.items(), self.n_images)
-            dl = self.learn.dls.test_dl(items, with_labels=True, bs=256, num_workers=0)
-            self.interp = CifarInterpretation.from_learner(self.learn, dl=dl)
-        return self.interp
+    turns = islice(zip_longest(*groupby(self.items(), 'label').values()), n)
+    return [(Image.fromarray(o.x), o.label) for turn in turns for o in turn if o is not None][:n]
 
 # %% ../nbs/41_viewer.ipynb #15cbe022
 @patch
-def wrong(self:RunViewer,
+def mistakes(self:RunViewer,
     by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
     actual:str=None, # only those of this class; None or '' for all
     predicted:str=None, # only those predicted as this class; None or '' for all
 ) -> list: # of `Scored`
-    "All misclassified images, or those of a class"
+    "The misclassified images; empty where there are none"
     for o in filter(None, (actual,predicted)): one_of('class', o, self.clf.vocab)
-    idxs = find_items(self.scored(), 'misclassified', actual, predicted, one_of('order', by, orders.values()))
-    return self.interp.scored(idxs) if idxs else []
+    with self.lock:
+        idxs = find_items(self.interp, 'misclassified', actual, predicted, one_of('order', by, orders.values()))
+        return self.interp.scored(idxs) if idxs else []
 
 # %% ../nbs/41_viewer.ipynb #a1fc76e6
 def _side_by_side(img, maps, side=128): # small pictures are enlarged pixel by pixel
@@ -179,15 +165,11 @@ def _side_by_side(img, maps, side=128): # small pictures are enlarged pixel by p
 
 # %% ../nbs/41_viewer.ipynb #4ee87308
 @patch
-def mistakes(self:RunViewer,
-    by:str='loss', # 'loss' or 'confidence', largest first, or 'random'
-    n:int=24, # how many, at most
-    actual:str=None, # only those of this class; None or '' for all
-    predicted:str=None, # only those predicted as this class; None or '' for all
-) -> list: # of (`Scored`, the picture beside its maps for the predicted and for the actual class)
-    "The first misclassified images with their maps; empty where there are none"
+def strips(self:RunViewer,
+    items, # of `mistakes`
+) -> list: # of PIL images
+    "Each picture beside its maps for the predicted and for the actual class"
+    if not items: return []
     with self.lock:
-        items = self.wrong(by, actual, predicted)[:n]
-        if not items: return []
         maps = torch.stack([self.interp.cam(items, t, layer=self.layer) for t in ('predicted','actual')], 1)
-        return [(o, _side_by_side(img, ms)) for o,img,ms in zip(items, self.interp.pictures(items.idxs), maps)]
+        return [_side_by_side(img, ms) for img,ms in zip(self.interp.pictures([o.idx for o in items]), maps)]

@@ -65,10 +65,11 @@ def test_a_module_has_at_most_480_lines(name):
     assert len(modules[name].read_text().splitlines())<=480
 
 def test_the_package_does_not_grow():
-    "What it has now, rounded up: lower these with each deletion, and raise them for none"
+    "The lines in which nbdev names the cell of a notebook are not counted"
     statements = sum(isinstance(n, ast.stmt) for t in trees.values() for n in ast.walk(t))
-    characters = sum(len(p.read_text()) for p in modules.values())
-    assert statements<=5450 and characters<=410_000, (statements, characters)
+    lines = [l for p in modules.values() for l in p.read_text().splitlines(True)]
+    characters = sum(len(l) for l in lines if not l.startswith('# %% '))
+    assert statements<=4900 and characters<=365_000, (statements, characters)
 
 def test_all_exports_few_names():
     names = {n for name in modules if name!='cli' for n in importlib.import_module(f'cifar_fastai.{name}').__all__}

@@ -1,5 +1,5 @@
 "Maps: against autograd by hand and against the library; the network comes back as it was; compiled networks; drawing"
-import contextlib, copy, gc, io, shutil
+import copy, gc, shutil
 import cv2, numpy as np, pytest, pytorch_grad_cam as pgc, torchvision.models as tv
 from fastai.vision.all import load_learner, nn, torch
 from matplotlib import pyplot as plt
@@ -177,18 +177,17 @@ def stretched(o):
 
 @pytest.mark.parametrize('method', [o for o in cam_methods if o!='RandomCAM'])
 def test_every_method_gives_the_librarys_map(method, net, xb):
-    ts = net(xb[:2]).argmax(1).tolist() # of positive logits: the library divides AblationCAM's weights by them
+    ts = [1,3]
     targets = [pgc.utils.model_targets.ClassifierOutputTarget(o) for o in ts]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        ours = cam_maps(net, xb[:2], ts, method, 'stage3')
-        with cam_methods[method](model=net, target_layers=[net.stage3]) as o: ref = o(xb[:2], targets)
+    ours = cam_maps(net, xb[:2], ts, method, 'stage3')
+    with cam_methods[method](model=net, target_layers=[net.stage3]) as o: ref = o(xb[:2], targets)
     for a,b in zip(ours.numpy(), ref): assert np.allclose(stretched(a), b, atol=2e-3)
 
 def test_the_main_direction_is_the_librarys():
     "Of the centered activations, whatever the number of places"
     for shape in ((2,16,32,32), (2,64,16,16), (2,256,8,8), (2,4,1,1)):
         a = np.random.default_rng(0).normal(size=shape).astype(np.float32).clip(0)
-        ours,ref = cam._RawEigenCAM.get_cam_image(None, None, None, None, a, None, False),get_2d_projection(a)
+        ours,ref = cam._main_direction(a),get_2d_projection(a)
         assert ours.shape==ref.shape and np.allclose(ours, ref, atol=1e-4*np.abs(ref).max()+1e-6)
 
 def state(m):
@@ -226,10 +225,9 @@ def test_the_map_of_a_difference_is_the_difference_of_maps(net, xb):
     a,b = [1,2],[3,4]
     d = cam_maps(net, xb[:2], a, versus=b)
     assert torch.allclose(d, cam_maps(net, xb[:2], a, signed=True)-cam_maps(net, xb[:2], b, signed=True), atol=1e-4)
-    for k in ('HiResCAM','AblationCAM'):
-        lead,lag = cam_maps(net, xb[:2], a, k, 'stage3', versus=b),cam_maps(net, xb[:2], b, k, 'stage3', versus=a)
-        assert torch.allclose(lead, -lag, atol=1e-4)
-    for k in ('LayerCAM','ScoreCAM','EigenCAM'):
+    lead,lag = (cam_maps(net, xb[:2], o, layer='stage3', versus=p) for o,p in ((a,b), (b,a)))
+    assert torch.allclose(lead, -lag, atol=1e-4)
+    for k in ('LayerCAM','GradCAM++','EigenCAM'):
         with pytest.raises(InputError, match="has no map of one class's lead over another"):
             cam_maps(net, xb[:2], a, k, versus=b)
 
@@ -293,7 +291,7 @@ def test_an_empty_map_says_so():
         assert [o.get_text() for o in ax.texts]==['no positive\nevidence']*empty
     plt.close('all')
 
-def test_a_gallery_of_maps_wraps_and_tells_strengths(source):
+def test_a_gallery_of_maps_wraps_and_tells_strengths(source, arranged):
     "Twenty maps stand in rows; the number under a map is its strongest value, and the scale is what is asked for"
     interp = CifarInterpretation.from_learner(without_source(source))
     fig = interp.plot_cam(range(19), ('predicted','actual'), ncols=5)
@@ -334,7 +332,6 @@ def views(learn, tmp_path):
     maps = interp.cam([0,1])
     interp.plot_cam([0,1]); plt.close('all')
     assert len(interp.label_errors()) and len(layer_sizes(learn.model))>50
-    for method in ('ScoreCAM','AblationCAM'): interp.cam([0], method=method, layer='stage3')
     interp.decoded = interp.targs # all count as correct, whatever it learned
     for f in (interp.pointing_game, interp.cascading_randomization, interp.road): f(('GradCAM',), ('layer2',), n=2)
     summary(learn.model)

@@ -56,9 +56,9 @@ def test_not_the_published_ones(cifar, changed):
     assert type(cifar)(x, y, cifar.vocab, valid).is_cifar10 is False
 
 def test_second_start_gives_the_same(cifar):
-    "From the disk cache come the same images, known as CIFAR-10 without looking at them again"
+    "From the disk cache come the same images, known as CIFAR-10"
     again = load_source()
-    assert again.fingerprint==cifar.fingerprint and np.array_equal(again.x, cifar.x) and again._is_cifar10 is True
+    assert again.fingerprint==cifar.fingerprint and np.array_equal(again.x, cifar.x) and again.is_cifar10 is True
 
 def test_statistics(cifar):
     "The constants are the statistics of the published training images"

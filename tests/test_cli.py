@@ -93,9 +93,9 @@ def test_none_unsets_what_may_be_left_out(tmp_path):
 
 def test_callbacks_are_read_with_their_main_argument_or_json(tmp_path):
     (tmp_path/'full.json').write_text('{"policy": "none"}')
-    r = recipe_from(tmp_path, '--cbs mixup=0.4 ema=0.99 lookahead penalty={"l1":0.001}')
-    assert r.cbs==dict(mixup=dict(alpha=0.4), ema=dict(decay=0.99), lookahead={}, penalty=dict(l1=0.001))
-    for words,why in (('ema=2', 'decay is 2'), ('emma', "did you mean 'ema'"), ('alternate_flip=3', 'alternate_flip')):
+    r = recipe_from(tmp_path, '--valid 0.1 --cbs mixup=0.4 ema=0.99 early_stop penalty={"l1":0.001}')
+    assert r.cbs==dict(mixup=dict(alpha=0.4), ema=dict(decay=0.99), early_stop={}, penalty=dict(l1=0.001))
+    for words,why in (('ema=2', 'decay is 2'), ('emma', "did you mean 'ema'"), ('alternate_flip=3', 'no longer there')):
         with pytest.raises(InputError, match=why): recipe_from(tmp_path, f'--cbs {words}')
 
 def test_list_is_a_table_for_a_terminal(capsys):
@@ -108,12 +108,8 @@ def test_list_is_a_table_for_a_terminal(capsys):
 def test_a_device_that_is_not_there_is_refused_before_a_download(line, tmp_path, capsys, monkeypatch):
     "The source is not looked at: `--source` may mean a download of 170 MB"
     monkeypatch.chdir(tmp_path); (tmp_path/'v.json').write_text('{"a": {"bs": 64}}')
-    for m in ('sources','train','experiments'):
-        monkeypatch.setattr(
-            importlib.import_module(f'cifar_fastai.{m}'),
-            'load_source',
-            lambda *a, **kw: pytest.fail('the source was loaded'),
-        )
+    modules = [importlib.import_module(f'cifar_fastai.{m}') for m in ('sources','train','experiments')]
+    for m in modules: monkeypatch.setattr(m, 'load_source', lambda *a, **kw: pytest.fail('the source was loaded'))
     out,err,code = said(capsys, [*line.split(), '--source', 'cifar10', '--device', 'cuda:77'])
     assert code==2 and "device 'cuda:77' cannot be used" in err and err.count('\n')==1, err
     for f in (train, recipe_learner):
@@ -240,14 +236,13 @@ def test_benches_write_their_records_with_the_command(data_dir, tmp_path, capsys
     out,_,code = said(capsys, ['bench', 'ablate', *base, '--valid', '0.2', '--seeds', '1', '--variants', 'v.json'])
     assert code==0 and '| smooth | label_smoothing=0.2 | 1 |' in out and (tmp_path/'results/ablation.json').exists()
 
-def test_bench_explain_prints_the_table_of_its_record(run_dir, tmp_path, capsys):
-    words = '--n 4 --methods HiResCAM --layers stage2 --device cpu --out'.split()
-    out,_,code = said(capsys, ['bench', 'explain', str(run_dir), *words, str(tmp_path/'e.json')])
-    assert (
-        code == 0
-        and '| HiResCAM | stage2 |' in out
-        and json.loads((tmp_path / 'e.json').read_text())['command'].startswith('cifar-bench explain ')
-    )
+
+def test_bench_explain_prints_each_check(run_dir, capsys):
+    words = '--n 4 --methods HiResCAM --layers stage2 --device cpu'.split()
+    out,_,code = said(capsys, ['bench', 'explain', str(run_dir), *words])
+    tables = [o.splitlines() for o in out.strip().split('\n\n')]
+    assert code==0 and len(tables)==3 and all('verdict' in head and 'HiResCAM' in first for head,first,*_ in tables)
+    assert 'road' in tables[0][0] and 'above the layer' in tables[1][0] and 'mass_inside' in tables[2][0]
 
 
 # ---- in a terminal, and in a kernel

@@ -3,13 +3,13 @@ leaves nothing behind."""
 import html, io, os, pty, re, subprocess, sys, time
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from cifar_fastai import core
 from cifar_fastai.core import *
 from cifar_fastai.core import (
-    check_number, from_extra, md_table, short_path, stage, torch_threads, write_atomic)
+    check_number, from_extra, md_table, stage, write_atomic)
 
 # ---- checks
 
@@ -89,10 +89,6 @@ def test_read_json_refuses_in_one_line(raw, says, tmp_path):
 
 def test_read_json_refuses_a_folder(tmp_path):
     with pytest.raises(InputError, match='cannot be read'): read_json(tmp_path)
-
-def test_short_path_leaves_other_paths_whole(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert short_path('/nowhere/x')=='/nowhere/x' and short_path(tmp_path/'x')=='x'
 
 # ---- figures
 
@@ -176,13 +172,6 @@ print('end')''')
     assert code==0 and on_screen(out)==['reading ...', 'end'], out
 
 # ---- threads
-
-def test_torch_threads_are_restored_after_an_error():
-    was = torch.get_num_threads()
-    with suppress(KeyError), torch_threads(was+1):
-        assert torch.get_num_threads()==was+1
-        raise KeyError
-    assert torch.get_num_threads()==was
 
 @pytest.mark.parametrize('env,n', [({}, 1), ({'OMP_NUM_THREADS': '2'}, 2)], ids=str)
 def test_share_cores_is_inherited_unless_it_was_set(env, n):

@@ -64,13 +64,12 @@ def test_an_epoch_has_each_training_item_once_less_the_last_partial_batch(loader
     one,two = ([o.numpy().tobytes() for o in images(dl)] for _ in range(2))
     assert len(dl)==6 and len(set(one))==len(set(two))==180 and one!=two
 
-@pytest.mark.parametrize('policy,alternate', (('crop_flip_cutout', None), ('none', (0,1)), ('r4', None)))
-def test_batches_from_arrays_are_those_made_item_by_item(policy, alternate, source):
+@pytest.mark.parametrize('policy', ('crop_flip_cutout','none','r4'))
+def test_batches_from_arrays_are_those_made_item_by_item(policy, source):
     fast,slow = make_dls(source, policy),make_dls(source, policy)
     for a,b in zip(fast.loaders, slow.loaders):
         assert a._in_memory() is not None
         b._in_memory = lambda: None
-        a.alternate = b.alternate = alternate
         for _ in range(2): assert all(same(p, q) for p,q in zip(a, b))
 
 @pytest.mark.parametrize('policy', ('none','r4'))
@@ -92,25 +91,6 @@ def test_other_items_and_other_transforms_go_the_stock_way(source):
 def test_policy_that_changes_the_type_or_shape_of_images_is_refused(policy, source):
     with pytest.raises(InputError, match='changes the type or shape of images .*: leave out what normalizes'):
         first(make_dls(source, policy, loader='cpu').train)
-
-# ---- alternating flips
-
-@pytest.mark.parametrize('workers', (0,2))
-def test_alternating_flips_mirror_half_of_the_images_and_then_the_other_half(workers, source):
-    plain = make_dls(source, workers=workers).train
-    x,alt,sides = images(plain.new(shuffle=False, drop_last=False)),plain.new(shuffle=False, drop_last=False),[]
-    for e in range(3):
-        alt.alternate = 0,e
-        y = images(alt)
-        as_it_is,turned = (x==y).flatten(1).all(1),(x.flip(-1)==y).flatten(1).all(1)
-        assert (as_it_is|turned).all()
-        sides.append(turned&~as_it_is)
-    assert 70<sides[0].sum()<130 and not (sides[0]&sides[1]).any() and torch.equal(sides[0], sides[2])
-
-def test_alternating_flips_are_the_same_on_the_device(source):
-    dev,cpu = (make_dls(source, loader=o).train for o in ('device','cpu'))
-    for o in (dev,cpu): o.alternate,o.shuffle = (0,1),False
-    for (a,_),(b,_) in zip(dev, cpu): assert torch.equal(a, b)
 
 # ---- on the device
 
@@ -140,10 +120,10 @@ def test_item_transform_added_to_a_loader_on_the_device_is_refused(source):
     dls.add_tfms([Transform(lambda o: o)], 'after_item', 'train')
     with pytest.raises(InputError, match='a transform of items was added'): first(dls.train)
 
-@pytest.mark.parametrize('policy,alternate', (('none', None), ('crop4', None), ('none', (0,1))))
-def test_several_batches_made_at_once_have_the_same_items_and_sides(policy, alternate, source):
+@pytest.mark.parametrize('policy', ('none','crop4'))
+def test_several_batches_made_at_once_have_the_same_items(policy, source):
     many,each = (make_dls(source, policy, loader='device').train for _ in range(2))
-    many._n_at_once,many.alternate,each.alternate = lambda: 90,alternate,alternate
+    many._n_at_once = lambda: 90
     a,b = list(many),list(each)
     assert [len(y) for _,y in a]==[len(y) for _,y in b] and all(is_channels_last(x) for x,_ in a)
     assert all(torch.equal(p[1], q[1]) for p,q in zip(a, b))

@@ -69,13 +69,10 @@ def test_the_learner_comes_back_as_it_was(learn):
     assert torch.equal(a.losses, b.losses) and len(a.losses)==100
 
 def test_a_shuffled_loader_is_scored_in_order(learn):
-    "Without augmentation, pictures are the images themselves, and the energies of the validation stay"
-    was = learn.energies.percentiles
+    "Without augmentation, pictures are the images themselves"
     mixed,items = CifarInterpretation.from_learner(learn, dl=learn.dls.train),learn.dls.train_ds.items
     assert mixed.targs.tolist()==[o.source.y[o.idx] for o in items]
     assert all((a==items[i].x).all() for i,a in zip((5,3), mixed.pictures([5,3])))
-    with learn.no_bar(): learn.predict(learn.dls.valid_ds.items[0])
-    assert np.array_equal(learn.energies.percentiles, was)
 
 def test_a_run_is_refused_without_weights_or_with_other_images(run_dir, tmp_path):
     with pytest.raises(InputError, match='config.json cannot be read'): CifarInterpretation.from_run(tmp_path)
@@ -105,6 +102,18 @@ def test_calibration_is_that_by_hand(perfect):
     assert abs(ece-(2*abs(.5-.85)+2*abs(1-.65))/4)<1e-6 and df.images.tolist()==[2,2]
     assert np.allclose(df[['low','high']], [[.6,.7],[.8,.9]])
     assert abs(perfect.calibration()[1]-(1-float(perfect.probs.max(1)[0].mean())))<1e-5
+
+def test_the_temperature_is_that_of_the_labels(interp):
+    "Labels drawn with half of the logits: the network is twice too sure"
+    logits = 4*torch.randn(4000, 10, generator=torch.Generator().manual_seed(0))
+    y = torch.multinomial((logits/2).softmax(1), 1, generator=torch.Generator().manual_seed(1))[:,0]
+    two = CifarInterpretation(interp.learn, interp.dl, torch.zeros(4000), None, logits, y)
+    t,before,after = two.fit_temperature()
+    assert 1.9<t<2.1 and before>0.1 and after<0.02
+    assert f'a temperature of {t:.2f}' in two.describe_calibration()
+    one = CifarInterpretation(interp.learn, interp.dl, torch.zeros(1), None, logits[:1], y[:1])
+    assert 'temperature' not in one.describe_calibration()
+    with pytest.raises(InputError, match='number of items is 1'): one.fit_temperature()
 
 @pytest.fixture(scope='module')
 def changed(interp):
@@ -152,7 +161,7 @@ def look(interp, n=4, **kwargs):
     assert len(fig.axes)==3*n+1
     interp.scored([0,1]).show(); plt.close('all')
     assert all(o.shape==(*xb.shape[-2:], 3) for o in interp.pictures(range(n)))
-    interp.confusion_matrix(); interp.per_class(); interp.tables(); interp.label_errors()
+    interp.confusion_matrix(); interp.per_class(); interp.label_errors()
     return maps
 
 def test_image_data_loaders_and_what_load_learner_gives(folder, tmp_path):

@@ -8,7 +8,6 @@ from cifar_fastai.core import InputError
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.models import (
-    BasicBlock,
     channels_last_is_safe,
     check_model_kw,
     initialize,
@@ -143,15 +142,8 @@ def test_whitening_gives_filters_and_their_negatives_and_no_parameter(xb):
     k = model.stem[0].weight
     assert torch.equal(k[:27], -k[27:54]) and n_params(model)==11_173_962
 
-def test_dirac_and_zero_gamma_make_a_block_its_shortcut():
-    m,x = initialize(resnet18(width=8), 'dirac+zero_gamma'),torch.rand(2,8,8,8)
-    torch.testing.assert_close(m.stage1[0].conv1(x), x)
-    torch.testing.assert_close(m.stage1[0].eval()(x), x)
-    assert m.stage2[0].conv1.weight[8:].abs().sum()>0 # channels beyond the identity keep their random start
-    assert all(b.norm2.weight.abs().max()==0 for b in m.modules() if isinstance(b, BasicBlock))
-
 @pytest.mark.parametrize('model,how,says', (
-    (resnet18(width=8), 'whitten', "did you mean 'whiten'"), (nn.Linear(2,2), 'dirac', 'Linear'),
+    (resnet18(width=8), 'whitten', "did you mean 'whiten'"), (nn.Linear(2,2), 'whiten', 'Linear'),
     (resnet18(width=8), 'whiten', 'needs images'), (resnet18(width=8), 3, 'init is 3')))
 def test_unsuitable_initialization_is_refused(model, how, says):
     with pytest.raises(InputError, match=says): initialize(model, how)

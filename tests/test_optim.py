@@ -160,7 +160,6 @@ def test_linear_cycle_takes_a_slice(dls):
     learn = make_learner(dls)
     with learn.no_logging(): learn.fit_linear_cycle(1, slice(1e-3, 1e-2), pct_start=0.5)
     assert max(learn.history.lrs)<=1e-2 and learn.opt.hypers[0]['lr']==pytest.approx(learn.opt.hypers[1]['lr']/10)
-    assert make_learner(dls, lr=slice(1e-4, 1e-3)).lr==slice(1e-4, 1e-3)
 
 def test_linear_cycle_of_a_fit_reaches_its_peak(dls):
     learn = make_learner(dls)
@@ -194,7 +193,7 @@ def test_plot_lr_names_its_axes():
 
 def test_find_lr_names_its_suggestions(source):
     learn = make_learner(cifar_dls(source, bs=20, device='cpu'))
-    found = find_lr(learn, plot=False)
+    found = find_lr(learn, num_it=60, plot=False)
     assert list(found) == ['valley', 'steep', 'minimum', 'slide', 'least'] and found['least'] == pytest.approx(
         10 * found['minimum']
     )
@@ -215,7 +214,7 @@ def test_find_lr_where_nothing_is_learned_takes_the_valley(dls):
 def test_fit_after_find_lr_is_the_same_to_the_bit(loader, source):
     "Also between two fits"
     def fitted(finder):
-        dls = cifar_dls(source, 'crop_flip_cutout', bs=50, seed=4, device='cpu', loader=loader)
+        dls = cifar_dls(source, 'crop_flip_cutout', bs=20, seed=4, device='cpu', loader=loader)
         learn = make_learner(dls, model_kw=dict(width=8, dropout=0.2))
         dls.train.rng.seed(4)
         for lr in (0.01, 0.02):

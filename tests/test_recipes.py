@@ -6,9 +6,7 @@ import pytest
 from fastai.vision.all import CutMix, EarlyStoppingCallback, GradientClip, MixUp
 
 from cifar_fastai.callbacks import (
-    AlternatingFlip,
     EMA,
-    LookaheadCallback,
     named_cbs,
     Penalty,
     ProgressiveSize,
@@ -68,11 +66,11 @@ refused_cbs = [  # callbacks, other fields, what the message says
     ({'mixup': {}, 'cutmix': {}}, {}, 'use one of them'),
     ({'grad_clip': {'max_norm': 0}}, {}, 'max_norm is 0'),
     ({'penalty': {'l1': -1}}, {}, 'l1 is -1'),
-    ({'lookahead': {'k': 0}}, {}, 'k is 0'),
+    ({'lookahead': {}}, {}, 'cbs has lookahead, which is no longer there: leave it out'),
     ({'early_stop': {'patience': 3}}, {}, 'by the test images'),
     ({'early_stop': {'patience': 0}}, dict(valid=0.1), 'patience is 0'),
     ({'early_stop': {}}, dict(valid=0.1, valid_every=2), 'set it to 1'),
-    ({'alternate_flip': {}}, {}, 'take a policy without'),
+    ({'alternate_flip': {}}, {}, 'cbs has alternate_flip, which is no longer there: leave it out'),
 ]
 
 
@@ -83,13 +81,11 @@ def test_a_callback_that_no_run_could_use_is_refused(cbs, kw, message):
 
 def test_each_named_callback_is_made():
     kinds = dict(
-        alternate_flip=AlternatingFlip,
         mixup=MixUp,
         cutmix=CutMix,
         penalty=Penalty,
         grad_clip=GradientClip,
         ema=EMA,
-        lookahead=LookaheadCallback,
         early_stop=EarlyStoppingCallback,
     )
     assert list(kinds)==list(named_cbs)
@@ -98,17 +94,16 @@ def test_each_named_callback_is_made():
         assert isinstance(cb, kind)
     assert named_cbs['ema'][1]=='decay' and named_cbs['early_stop'][1]=='patience'
 
-def test_callbacks_of_a_recipe_have_its_arguments_and_seed():
-    r = Recipe(policy='crop4', seed=7, progressive_sizes=[16,32], valid_every=2,
-               cbs={'alternate_flip': {}, 'ema': {'decay': 0.9}, 'penalty': {'l1': 1e-5}, 'grad_clip': {'max_norm': 2}})
+def test_callbacks_of_a_recipe_have_its_arguments():
+    r = Recipe(progressive_sizes=[16,32], valid_every=2,
+               cbs={'ema': {'decay': 0.9}, 'penalty': {'l1': 1e-5}, 'grad_clip': {'max_norm': 2}})
     cbs = {type(o): o for o in recipe_callbacks(r)}
     assert (
-        cbs[AlternatingFlip].seed == 7
-        and cbs[EMA].decay == 0.9
+        cbs[EMA].decay == 0.9
         and cbs[Penalty].l1 == 1e-5
         and cbs[GradientClip].max_norm == 2
     )
-    assert {ProgressiveSize, ValidEvery}<={*cbs} and len(cbs)==6
+    assert {ProgressiveSize, ValidEvery}<={*cbs} and len(cbs)==5
 
 def test_early_stop_watches_the_validation_loss():
     cb, = recipe_callbacks(Recipe(valid=0.1, cbs={'early_stop': {'patience': 3}}))
@@ -119,13 +114,11 @@ old_fields = dict(  # what earlier versions wrote, and what it is now
     sizes=(dict(sizes=[16, 32]), dict(progressive_sizes=[16, 32])),
     mirror=(dict(tta='mirror'), dict(tta='flip')),
     six=(dict(tta='six'), dict(tta='flip_translate')),
-    alternate=(dict(alternate=True, policy='crop4'), dict(cbs={'alternate_flip': {}}, policy='crop4')),
     mixup=(dict(mixup=0.4), dict(cbs={'mixup': {'alpha': 0.4}})),
     cutmix=(dict(cutmix=1.0), dict(cbs={'cutmix': {'alpha': 1.0}})),
     penalty=(dict(l1=1e-5, l2=1e-4), dict(cbs={'penalty': {'l1': 1e-5, 'l2': 1e-4}})),
     grad_clip=(dict(grad_clip=1.0), dict(cbs={'grad_clip': {'max_norm': 1.0}})),
     ema=(dict(ema=0.9), dict(cbs={'ema': {'decay': 0.9}})),
-    lookahead=(dict(lookahead=True), dict(cbs={'lookahead': {}})),
     early_stop=(dict(early_stop=3, valid=0.1), dict(cbs={'early_stop': {'patience': 3}}, valid=0.1)),
     off=(
         dict(
@@ -148,6 +141,12 @@ old_fields = dict(  # what earlier versions wrote, and what it is now
 def test_fields_of_earlier_versions_are_read(old, new):
     assert make_recipe(old)==Recipe(**new)
     assert get_recipe('plain5', **old)==get_recipe('plain5', **new)
+
+@pytest.mark.parametrize('old', (dict(lookahead=True), dict(cbs={'lookahead': {'k': 5}}), dict(alternate=True)), ids=str)
+def test_a_callback_that_is_gone_is_refused_in_a_line(old, tmp_path):
+    with pytest.raises(InputError, match='cbs has (lookahead|alternate_flip), which is no longer there: leave it out'): make_recipe(old)
+    (tmp_path/'config.json').write_text(json.dumps(dict(recipe=old)))
+    with pytest.raises(InputError, match='no longer there'): get_recipe(tmp_path)
 
 folders = [*results.glob('*/config.json'), *results.glob('runs/*/seed-0/config.json')]
 
@@ -176,7 +175,7 @@ def test_a_changed_recipe_keeps_the_options_that_fit():
     assert get_recipe('plain', sched='none').sched_kw=={}
     assert get_recipe('plain', sched='one_cycle', sched_kw=dict(div=5)).sched_kw==dict(div=5)
     assert get_recipe('R3', model_kw=dict(width=8)).model_kw==dict(norm='layer', last_stride=1, width=8)
-    assert get_recipe(Recipe(cbs={'ema': {}}), cbs={'lookahead': {}}).cbs=={'ema': {}, 'lookahead': {}}
+    assert get_recipe(Recipe(cbs={'ema': {}}), cbs={'penalty': {}}).cbs=={'ema': {}, 'penalty': {}}
 
 @pytest.mark.parametrize(
     'name,kw,lr,wd',

@@ -1,7 +1,7 @@
 """Every command and every piece of code in README.md, results/README.md and the prose of the notebooks: read by the
 parser that would read it, and run, on little data. What is not run stands in
 `not_run`, with its reason; what is neither there nor known how to run fails."""
-import ast, contextlib, inspect, json, re, shutil, subprocess, sys
+import ast, contextlib, functools, inspect, json, re, shutil, subprocess, sys
 from pathlib import Path
 from unittest.mock import patch
 import pytest
@@ -13,7 +13,7 @@ from links import fence, text
 
 notebooks = sorted((root/'nbs').rglob('[!.]*.ipynb'))
 starts = re.compile(
-    r'(cifar-(?!10-)[a-z-]*|pytest|nbdev[-_]\w+|python3?|accelerate|pip|pip-audit|bash|git|playwright|\.ci/run)(\s|$)'
+    r'(cifar-(?!10-)[a-z-]*|pytest|nbdev[-_]\w+|python3?|pip|pip-audit|bash|git|playwright|\.ci/run)(\s|$)'
 )
 shell = ('', 'sh', 'bash', 'console')
 
@@ -33,6 +33,7 @@ def inline(md):
     "Inline code, of prose and tables"
     return [m[1] for m in re.finditer(r'(?<!`)`([^`\n]+)`(?!`)', fence.sub('', md))]
 
+@functools.cache
 def option_names():
     "All options of all commands of the package, and of `cifar-train` alone"
     import argparse
@@ -47,7 +48,7 @@ def option_names():
 
 def is_name(argv):
     "A command that is only named, in prose"
-    return len(argv)==1 or argv==['accelerate','launch'] or argv[0]=='cifar-bench' and len(argv)==2
+    return len(argv)==1 or argv[0]=='cifar-bench' and len(argv)==2
 
 def found():
     "(document, command as written, whether it only names one) of all command lines, once each"
@@ -83,18 +84,17 @@ def test_command_is_read(doc, line, name):
     else:
         for argv in split(line):
             if argv[0].startswith('cifar-'): one([*argv, '--help'])
-            elif argv!=['accelerate','launch']: one(argv)
+            else: one(argv)
 
 @pytest.mark.parametrize(
     'path', [root / 'README.md', root / 'results/README.md', *notebooks], ids=lambda p: p.relative_to(root).as_posix()
 )
 def test_options_named_in_prose_are_there(path):
-    elsewhere = {'--multi_gpu','--cpu'}  # of `accelerate launch`
     bad = {
         o
         for md in sources(path)
         for o in inline(md)
-        if o.startswith('--') and o.split()[0] not in option_names()[0] | elsewhere
+        if o.startswith('--') and o.split()[0] not in option_names()[0]
     }
     assert not bad, f'no command has {bad}'
 
@@ -127,8 +127,6 @@ def test_there_are_commands():
         ('python tests/robustness/fuzz_readers.py --hours 3', '--hours'),
         ("pip install -e '.[devel]'", 'no extra devel'),
         ('pip install torch', 'neither'),
-        ('accelerate launch --num_procs 2 -m cifar_fastai.cli train', 'num_procs'),
-        ('accelerate launch -m cifar_fastai.cli train --recipe R9', 'R9'),
         ('make docs', 'do not know make'),
         ('true && cifar-train --list', 'do not know true'),
         ('cifar-train --list && cifar-train --lst', '--lst'),
@@ -177,20 +175,7 @@ less = {  # what makes a command small: it is added to its options, where the la
     ('explain',): ['--device', 'cpu'],
     ('bench', 'accuracy'): [*train, '--seeds', '1', '--out', 'made', '--runs', 'runs/bench'],
     ('bench', 'table'): [],
-    ('bench', 'explain'): [
-        '--n',
-        '4',
-        '--n-pointing',
-        '4',
-        '--methods',
-        'HiResCAM',
-        '--layers',
-        'stage2',
-        '--device',
-        'cpu',
-        '--out',
-        'made.json',
-    ],
+    ('bench', 'explain'): ['--n', '4', '--methods', 'HiResCAM', '--layers', 'stage2', '--device', 'cpu'],
     ('bench', 'ablate'): [*train, '--seeds', '1', '--out', 'made.json', '--runs', 'runs/ablate'],
 }
 # commands that are given the small data as their source
@@ -201,7 +186,6 @@ def package(argv):
     "The words after `cifar-`, or None for a command of another program"
     if argv[0].startswith('cifar-'): return [argv[0][len('cifar-'):], *argv[1:]]
     if argv[:3]==['python','-m','cifar_fastai.cli']: return argv[3:]
-    if argv[:2]==['accelerate','launch']: return argv[argv.index('cifar_fastai.cli')+1:]
 
 def runs():
     seen = {}

@@ -1,23 +1,20 @@
 """Training a recipe into a run folder: metrics of the weights beside them, the finder's rate, compiling, cut off and
-resumed, several processes"""
-import json, os, signal, socket, subprocess, sys
-from collections import Counter
+resumed"""
+import json, os, signal
 from contextlib import suppress
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from fastai.vision.all import Callback, SaveModelCallback, torch
+from fastai.vision.all import Callback, SaveModelCallback, set_seed, torch
 
 from cifar_fastai import train as training
-from cifar_fastai.callbacks import AlternatingFlip
 from cifar_fastai.core import InputError
 from cifar_fastai.data import cifar_dls
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.optim import find_lr
 from cifar_fastai.recipes import get_recipe, make_recipe, Recipe, recipes
 from cifar_fastai.runs import load_weights, Run
-from cifar_fastai.train import compile_pays, resume, share_dl, train
+from cifar_fastai.train import compile_pays, resume, train
 from parts import part
 
 small = dict(bs=50, model_kw=dict(width=8), precision='fp32')
@@ -39,7 +36,7 @@ class Spoil(Callback):
         if self.epoch==1: torch.nn.init.normal_(self.learn.model.head.weight, std=5)
 
 def test_metrics_are_those_of_the_best_weights(source, tmp_path, monkeypatch):
-    """`SaveModelCallback` puts the weights of the best epoch back at the end: metrics, counts and energies are
+    """`SaveModelCallback` puts the weights of the best epoch back at the end: metrics and counts are
     theirs, and the log says so"""
     monkeypatch.chdir(tmp_path)
     run = train(
@@ -60,7 +57,7 @@ def test_metrics_are_those_of_the_best_weights(source, tmp_path, monkeypatch):
 
 def test_a_run_ends_with_the_metrics_of_its_last_epoch(source, tmp_path):
     "With averaged weights too, which were validated as they are kept"
-    for name,cbs in (('plain',{}), ('ema',{'ema': {'decay': 0.9}}), ('slow',{'lookahead': {}})):
+    for name,cbs in (('plain',{}), ('ema',{'ema': {'decay': 0.9}})):
         run = train(Recipe(epochs=1, cbs=cbs, **small), source, tmp_path/name, device='cpu')
         assert metrics(run)['final']['valid_correct']==Run(run).history[0]['valid_correct']==measured(run, source)
 
@@ -91,6 +88,7 @@ def test_rate_of_the_finder_is_said(source, tmp_path, capsys):
 def test_default_suggestion(source):
     """The one that measured best, and the careful one where the loss hardly fell, see `results/finder-proxy.json` and
     `finder-adam-proxy.json`"""
+    set_seed(1) # at rates where nothing is learned, the place of the least loss is the batches' chance
     learn = cifar_learner(cifar_dls(source, bs=20, device='cpu'), model_kw=dict(width=8), precision='fp32')
     assert find_lr(learn, plot=False).name=='minimum'
     assert find_lr(learn, start_lr=1e-9, end_lr=1e-8, num_it=40, plot=False).name=='valley'
@@ -184,7 +182,7 @@ pieces = dict(
     mixup=dict(cbs={'mixup': {'alpha': 0.4}}, label_smoothing=0.1, sched='constant'),
     cutmix=dict(cbs={'cutmix': {}, 'grad_clip': {'max_norm': 0.5}}, opt_kw=dict(momentum=0.5), sched='none'),
     penalty=dict(cbs={'penalty': {'l1': 1e-4, 'l2': 1e-3}}, sched='plateau', sched_kw=dict(patience=1)),
-    muon=dict(opt='muon', cbs={'lookahead': {}}), initialization=dict(init='dirac+zero_gamma', arch='resnet34'))
+    muon=dict(opt='muon'), initialization=dict(init='whiten', arch='resnet34'))
 
 @pytest.mark.parametrize('kw', pieces.values(), ids=pieces)
 def test_each_option_reaches_the_fit(kw, source, tmp_path):
@@ -221,7 +219,6 @@ def test_same_seed_same_weights(source, tmp_path):
     r = Recipe(
         epochs=2,
         policy='crop4+cutout12',
-        cbs={'alternate_flip': {}},
         **{**small, 'model_kw': dict(width=8, dropout=0.2)},
     )
     a, b, other = (
@@ -238,7 +235,7 @@ averages = Recipe(
     epochs=4,
     policy='crop4',
     progressive_sizes=[16, 32],
-    cbs={'alternate_flip': {}, 'ema': {'decay': 0.9}},
+    cbs={'ema': {'decay': 0.9}},
     init='whiten',
     sched='linear',
     tta='flip',
@@ -291,155 +288,6 @@ def test_what_is_no_run_is_not_resumed(whole, source, tmp_path):
     (tmp_path/'checkpoint/last.pt').write_bytes(b'')
     with pytest.raises(InputError, match='are not those of the run'): resume(tmp_path, part(source, slice(100)))
     with pytest.raises(InputError, match='last.pt cannot be read'): resume(tmp_path, source)
-
-# ---- several processes
-
-try: import accelerate
-except ImportError: accelerate = None
-needs_accelerate = pytest.mark.skipif(accelerate is None, reason='needs the extra distributed')
-
-@needs_accelerate
-def test_shares_hold_each_image_once(source):
-    for n,bs,w in ((25,8,3), (24,8,3), (26,4,2), (10,8,4), (50,8,2)):
-        dls = cifar_dls(source, 'none', bs, device='cpu', n_valid=n)
-        for dl in dls.loaders:
-            parts = [share_dl()(dl, rank=r, world_size=w) for r in range(w)]
-            assert [len(p) for p in parts]==[sum(1 for _ in p) for p in parts]
-            if not dl.drop_last: assert sum(len(y) for p in parts for _,y in p)==len(dls.valid_ds)
-
-@needs_accelerate
-def test_alternating_flips_reach_the_loader_within_a_share(source):
-    share = share_dl()(cifar_dls(source, 'crop4', 8, device='cpu').train, rank=0, world_size=1)
-    flip = AlternatingFlip(3)
-    flip.learn = SimpleNamespace(dls=SimpleNamespace(train=share), epoch=1)
-    flip.before_train()
-    assert share.dl.alternate==(3,1)
-    flip.after_fit()
-    assert share.dl.alternate is None
-
-@needs_accelerate
-def test_draws_of_a_share_go_by_the_worker(source, monkeypatch):
-    share,seeds = share_dl()(cifar_dls(source, 'crop4', 8, device='cpu').train, rank=0, world_size=1),[]
-    monkeypatch.setattr('cifar_fastai.data.AlbumentationsTransform.reseed', lambda self, s: seeds.append(s[1]))
-    for share.offs in (0,1):
-        share.num_workers = 2
-        share.randomize()
-        list(share.create_batches(range(16)))
-    share.dl.offs,share.dl.num_workers = 0,1
-    assert seeds==[0,2,1,3]
-
-# Norms of single images, so that the shares of a batch do not matter: what is left is rounding.
-shared = dict(
-    precision='fp32',
-    model_kw=dict(width=8, norm='layer'),
-    policy='none',
-    epochs=2,
-    bs=32,
-    opt='sgd',
-    lr=0.02,
-    sched='linear',
-    n_train=330,
-    label_smoothing=0.1,
-    cbs={'ema': {'decay': 0.5}},
-    tta='flip',
-)
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
-
-def launch(launcher, tmp_path, *more):
-    "Two processes on the CPU; what they printed"
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    cmd = [
-        sys.executable,
-        '-m',
-        *launcher,
-        '-m',
-        'cifar_fastai.cli',
-        'train',
-        '--source',
-        'shapes10',
-        '--device',
-        'cpu',
-        *more,
-    ]
-    res = subprocess.run(cmd, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=120)
-    assert res.returncode==0, res.stderr[-3000:]
-    return res.stdout
-
-@needs_accelerate
-def test_two_processes_train_as_one(tmp_path):
-    "accelerate launch: the losses of one process up to rounding, all test images counted once, one log, one run folder"
-    one = Run(train(make_recipe(shared), 'shapes10', tmp_path/'one', device='cpu')).history
-    (tmp_path/'r.json').write_text(json.dumps(shared))
-    out = launch(
-        (
-            'accelerate.commands.launch',
-            '--multi_gpu',
-            '--num_processes',
-            '2',
-            '--num_machines',
-            '1',
-            '--mixed_precision',
-            'no',
-            '--dynamo_backend',
-            'no',
-            '--main_process_port',
-            free_port(),
-        ),
-        tmp_path,
-        '--recipe',
-        'r.json',
-    )
-    runs = list((tmp_path/'runs').iterdir())
-    assert len(runs)==1
-    two = Run(runs[0]).history
-    assert [r['valid_n'] for r in two]==[1000, 1000]
-    for a,b in zip(one, two):
-        for k in ('train_loss','valid_loss'): assert abs(a[k]-b[k])<2e-3, (k, a[k], b[k])
-        for k in ('train_acc','valid_acc'): assert abs(a[k]-b[k])<0.02, (k, a[k], b[k])
-    said = Counter(l.split()[0] for l in out.splitlines() if l)
-    assert said['epoch']==2 and said['run']==1 and said['resnet18']==1
-    assert len([l for l in (runs[0]/'log.txt').read_text().splitlines() if l.startswith('epoch')])==2
-    c,m = (json.loads((runs[0]/f).read_text()) for f in ('config.json','metrics.json'))
-    assert (
-        c['processes'] == 2
-        and m['completed']
-        and m['tta']['flip']['n'] == 1000
-        and sum(n for _, n in m['by_class'].values()) == 1000
-    )
-
-
-@pytest.mark.slow
-@needs_accelerate
-def test_resumed_processes(tmp_path):
-    "A run of two processes that was cut off and resumed ends with the weights of one that was not"
-    import hashlib
-    (tmp_path/'r.json').write_text(json.dumps({**shared, 'epochs': 3, 'policy': 'crop_flip_cutout'}))
-    tr = ('torch.distributed.run', '--nproc-per-node', '2', '--master-port', free_port())
-    launch(tr, tmp_path, '--recipe', 'r.json', '--run-dir', 'whole')
-    cut = ("import sys; from fastai.vision.all import Callback\nfrom cifar_fastai.train import train\n"
-           "class Cut(Callback):\n    order=58\n    def after_epoch(self):\n        if self.epoch==1: sys.exit(3)\n"
-           "train('r.json', 'shapes10', 'cut', device='cpu', cbs=[Cut()])")
-    (tmp_path/'cut.py').write_text(cut)
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    res = subprocess.run(
-        [sys.executable, '-m', *tr, 'cut.py'], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=120
-    )
-    assert res.returncode!=0 and not (tmp_path/'cut/metrics.json').exists()
-    res = subprocess.run(
-        [sys.executable, '-m', *tr, '-m', 'cifar_fastai.cli', 'train', '--resume', 'cut', '--device', 'cpu'],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=env,
-        timeout=120,
-    )
-    assert res.returncode==0, res.stderr[-3000:]
-    a,b = (hashlib.sha256((tmp_path/o/'model.safetensors').read_bytes()).hexdigest() for o in ('whole','cut'))
-    assert a==b
 
 # ---- slow
 

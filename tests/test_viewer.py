@@ -8,8 +8,7 @@ from cifar_fastai.cam import default_method, is_empty, overlay
 from cifar_fastai.core import InputError
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.models import resnet18
-from cifar_fastai.predict import Explanation
-from cifar_fastai.viewer import RunViewer, explain_item, find_items, first_layer, for_page, how_to_read, layer_choices
+from cifar_fastai.viewer import RunViewer, explain_item, find_items, for_page, how_to_read, layer_choices
 from pages import copy_weights
 
 @pytest.fixture(scope='module')
@@ -28,11 +27,6 @@ def test_layer_choices_of_a_resnet_are_its_stages(interp):
 def test_layer_choices_of_tiny_images_are_refused():
     with pytest.raises(InputError, match='no layer of this ResNet has a map of 5x5 or more for images of 4x4'):
         layer_choices(resnet18(width=8), 4)
-
-def test_first_layer_without_the_default_is_the_first():
-    choices = [('a (16x16)','a'), ('b (8x8)','b')]
-    assert first_layer(choices)=='a' and first_layer(choices, 'b')=='b'
-    with pytest.raises(InputError, match="unknown layer 'c'"): first_layer(choices, 'c')
 
 # ---- items
 
@@ -76,10 +70,9 @@ def test_pictures_of_a_page_are_enlarged_by_whole_factors_and_photographs_reduce
     assert for_page(view.explain(photo.resize((300,200)))).picture.size==(300,200)
 
 def test_a_map_says_how_to_read_it(view, source):
-    e = view.explain(source.x[0], 'star', 'ring')
-    changed = Explanation(e.picture, e.box, e.prediction, 0*e.cam, 'star', None, e.how)
+    e = view.explain(source.x[0], 'ring', target='star')
     assert how_to_read(e)=='Red is evidence for star, blue for ring.'
-    assert how_to_read(changed)=='The map is empty: at this layer there is no evidence for star.'
+    assert how_to_read(view.explain(source.x[0], target='star'))=='Bright is evidence for star.'
     assert 'does not ask for a class' in how_to_read(view.explain(source.x[0], method='EigenCAM'))
 
 # ---- what a page asks of a run
@@ -95,17 +88,17 @@ def test_networks_are_left_as_they_were(view, source, train):
     nets = view.clf.model,view.learn.model
     for o in nets: o.train(train)
     before = [state(o) for o in nets]
-    for method in ('HiResCAM','GradCAM++','ScoreCAM','EigenCAM'): view.explain(source.x[0], method=method)
-    view.interp = None
-    view.mistakes()
+    for method in ('HiResCAM','GradCAM++','XGradCAM','EigenCAM'): view.explain(source.x[0], method=method)
+    vars(view).pop('interp', None)
+    view.strips(view.mistakes()[:5])
     for (w,*rest),o in zip(before, nets):
         now,*others = state(o)
         assert rest==others and all(torch.equal(a, b) and k==l for (k,a),(l,b) in zip(w, now))
         o.eval()
 
 def test_two_at_once_get_what_each_would_alone(view, source):
-    asked = [('star','HiResCAM'), ('ring','GradCAM'), ('predicted','EigenGradCAM'), ('heart','LayerCAM')]*3
-    def explain(i): return view.explain(source.x[i], asked[i][0], method=asked[i][1])
+    asked = [('star','HiResCAM'), ('ring','GradCAM'), ('predicted','EigenCAM'), ('heart','LayerCAM')]*3
+    def explain(i): return view.explain(source.x[i], target=asked[i][0], method=asked[i][1])
     alone,got = [explain(i) for i in range(len(asked))],[None]*len(asked)
     def one(i): got[i] = explain(i)
     threads = [threading.Thread(target=one, args=(i,)) for i in range(len(asked))]
@@ -122,7 +115,7 @@ def test_images_that_are_gone_leave_explanations_and_a_reason(run_dir, tmp_path,
     for folder,says in ((gone, 'nowhere'), (copy_weights(run_dir, tmp_path/'bare'), 'config.json')):
         v = RunViewer(folder, device='cpu')
         assert v.learn is None and says in v.why and '\n' not in v.why
-        assert says in app._head(v)[1] and says in app._gallery(v, 'loss')[0]
+        assert says in app._head(v)[1]
         assert v.explain(source.x[0]).line.split(';')[0]==view.explain(source.x[0]).line.split(';')[0]
         with pytest.raises(InputError, match='images of this run are not available'): v.samples()
     with pytest.raises(InputError, match='nowhere'): RunViewer(gone, tmp_path/'nowhere', 'cpu')
@@ -149,21 +142,23 @@ def test_samples_are_the_exact_pixels_with_the_classes_in_turn(view, source):
 # ---- mistakes
 
 def test_mistakes_come_from_a_bounded_number_of_images_scored_once(run_dir, source, view):
-    assert len(view.scored().losses)==30 and view.scored() is view.scored()
-    assert len(RunViewer(run_dir, source, 'cpu', n_images=10**6).scored().losses)==len(source.valid_idxs)
+    assert len(view.interp.losses)==30 and view.interp is view.interp
+    assert len(RunViewer(run_dir, source, 'cpu', n_images=10**6).interp.losses)==len(source.valid_idxs)
 
 def test_mistakes_are_in_order_and_by_class(view):
-    it,every = view.scored(),view.wrong()
-    assert [o.idx for o,_ in view.mistakes(n=5)]==it.misclassified(5).idxs
-    assert [o.actual for o,_ in view.mistakes('confidence', 3)]==[o.actual for o in it.misclassified(3, 'confidence')]
+    it,every = view.interp,view.mistakes()
+    assert [o.idx for o in every]==it.misclassified(len(every)).idxs
+    assert view.mistakes('confidence')[:3]==list(it.misclassified(3, 'confidence'))
     a = every[0]
     same = [o.idx for o in every if (o.actual,o.predicted)==(a.actual,a.predicted)]
-    assert [o.idx for o in view.wrong(actual=a.actual, predicted=a.predicted)]==same
-    with pytest.raises(InputError, match="unknown class 'cow'"): view.wrong(actual='cow')
+    assert [o.idx for o in view.mistakes(actual=a.actual, predicted=a.predicted)]==same
+    with pytest.raises(InputError, match="unknown class 'cow'"): view.mistakes(actual='cow')
     with pytest.raises(InputError, match="unknown order 'size'"): view.mistakes('size')
 
 def test_a_strip_is_the_picture_before_its_maps_on_one_scale(view):
-    o,strip = view.mistakes(n=1)[0]
+    o = view.mistakes()[0]
+    strip = view.strips([o])[0]
+    assert view.strips([])==[]
     assert strip.size==(3*(128+8),128)
     small,img = np.asarray(strip.convert('RGB'))[::4],view.interp.pictures([o.idx])[0]
     assert np.array_equal(small[:,:128:4], img)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from safetensors.torch import save_file
 from cifar_fastai.recipes import Recipe
-from cifar_fastai.runs import Run
+from cifar_fastai.runs import load_weights, Run
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.train import train
 
@@ -17,7 +17,7 @@ recipe = Recipe(epochs=4, bs=50, lr=0.1, policy='flip', sched='linear', model_kw
 def main(folder=None):
     if folder is None: folder = train(recipe, shapes10(), Path(tempfile.mkdtemp())/'run', device='cpu')
     run = Run(folder)
-    model, meta = run.load_model()
+    model, meta = load_weights(run.path)
     kept = {k: meta[k] for k in ('model','arch','vocab','mean','std','size')}
     right, n = run.validated
     kept |= dict(accuracy=right/n, n_test=n, n_train=run.config['source']['n_train'], hardware=run.config['hardware'])

@@ -69,10 +69,10 @@ def child(req):
 
 def serve():
     import torch, matplotlib.pyplot as plt
-    import cifar_fastai.recipes as recipes
+    import cifar_fastai.train as training
     torch.set_num_threads(1)
     # curves take longer to draw than these runs to train
-    recipes.plot_history = recipes.plot_lr = lambda *args: plt.figure(figsize=(1,1))
+    training.plot_history = training.plot_lr = lambda *args: plt.figure(figsize=(1,1))
     print('ready', flush=True)
     for line in sys.stdin:
         req = json.loads(line)

@@ -33,7 +33,7 @@ def main():
             bs=50,
             policy='crop4+cutout12',
             progressive_sizes=[16, 24],
-            cbs={'alternate_flip': {}, 'ema': {'decay': 0.9}},
+            cbs={'ema': {'decay': 0.9}},
             precision='fp32',
             model_kw=dict(width=8, dropout=0.1),
         )

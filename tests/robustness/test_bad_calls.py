@@ -108,9 +108,9 @@ calls = [
     ('Source(x, y, vocab, [0,1,2,3,4,5])', 'y is int64 (6,), is_valid int64 (6,), items 6: each of 6 images needs ...'),
     ('Source(x, y, vocab, v[:5])', 'y is int64 (6,), is_valid bool (5,), items 6: each of 6 images needs ...'),
     ('Source(x, y, vocab, None)', 'y is int64 (6,), is_valid object (), items 6: each of 6 images needs ...'),
-    ("Source(x, y, 'cat', v)", "vocab is 'cat': give a list of class names"),
-    ("Source(x, y, ['cat','cat'], v)", "vocab ('cat', 'cat') has a name twice: give each class its own"),
-    ('Source(x, y, None, v)', 'vocab is None: give a list of class names'),
+    ("Source(x, y, 'cat', v)", "vocab is 'cat': give a list of class names, each once"),
+    ("Source(x, y, ['cat','cat'], v)", "vocab is ['cat', 'cat']: give a list of class names, each once"),
+    ('Source(x, y, None, v)', 'vocab is None: give a list of class names, each once'),
     ("Source(x, y, vocab, v, items=['a'])", 'y is int64 (6,), is_valid bool (6,), items 1: each of 6 images needs ...'),
     ('open_image(None)', 'cannot read image None: expected str, ... not NoneType; save it as PNG or JPEG'),
     ('open_image(3)', 'cannot read image 3: expected str, ... not int; save it as PNG or JPEG'),
@@ -285,9 +285,9 @@ calls = [
     ("summary(net, 'lines')", "unknown style 'lines': choose from layers, kernels, ..."),
     # tricks
     ('layer_sizes(net, size=-1)', 'size is -1: it must be a whole number at least 4'),
-    ("initialize(net, 'wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten, dirac, ..."),
+    ("initialize(net, 'wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten"),
     ("initialize(net, 'whiten')", 'whitening needs images, N x 3 x H x W'),
-    ('initialize(net, 3)', 'init is 3: it must be names with + between them'),
+    ('initialize(net, 3)', 'init is 3: it must be a name'),
     (
         "initialize(nn.Linear(2,2), 'whiten')",
         "init 'whiten' is for the ResNets here, and this is a Linear: leave it out",
@@ -295,8 +295,6 @@ calls = [
     ("initialize(net, 'whiten', torch.zeros(4,1,8,8))", 'whitening needs images, N x 3 x H x W'),
     ('EMA(0)', 'decay is 0: it must be a number above 0 and below 1'),
     ("EMA('0.9')", "decay is '0.9': it must be a number above 0 and below 1"),
-    ('LookaheadCallback(k=0)', 'k is 0: it must be a whole number at least 1'),
-    ('LookaheadCallback(slow=1)', 'slow is 1: it must be a number above 0 and below 1'),
     ('ValidEvery(0)', 'valid_every is 0: it must be a whole number at least 1'),
     ('Penalty(l1=-1)', 'l1 is -1: it must be a number at least 0'),
     ("Penalty(l2=float('inf'))", 'l2 is inf: it must be a number at least 0'),
@@ -304,8 +302,6 @@ calls = [
     ('ProgressiveSize([])', 'progressive_sizes is []: it must be a list of numbers'),
     ("ProgressiveSize('32')", "progressive_sizes is '32': it must be a list of numbers"),
     ('ProgressiveSize(32)', 'progressive_sizes is 32: it must be a list of numbers'),
-    ('AlternatingFlip(-1)', 'seed is -1: it must be a whole number at least 0'),
-    ("AlternatingFlip('a')", "seed is 'a': it must be a whole number at least 0"),
     ("TTA('seven')", "unknown test-time augmentation 'seven': choose from none, flip, ..."),
     # learner
     ("pick_precision('half')", "unknown precision 'half': choose from auto, fp32, ..."),
@@ -329,7 +325,7 @@ calls = [
     ('cifar_learner(dls, wd=-1)', 'wd is -1: it must be a number at least 0'),
     ('cifar_learner(dls, label_smoothing=1)', 'label_smoothing is 1: it must be a number at least 0 and below 1'),
     ("cifar_learner(dls, precision='half')", "unknown precision 'half': choose from auto, fp32, ..."),
-    ("cifar_learner(dls, init='wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten, dirac, ..."),
+    ("cifar_learner(dls, init='wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten"),
     (
         'cifar_learner(dls, model_kw=dict(depth=3))',
         "unknown option of model_kw 'depth': did you mean 'width'? choose from n_out, norm, ...",
@@ -373,12 +369,12 @@ calls = [
     ('Recipe(note=None)', 'note is None: it must be text'),
     ('Recipe(policy=3)', 'policy is 3: it must be a name'),
     ('Recipe(init=None)', 'init is None: it must be text'),
-    ("Recipe(init='wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten, dirac, ..."),
+    ("Recipe(init='wite')", "unknown init 'wite': did you mean 'whiten'? choose from whiten"),
     ('Recipe(cbs=[1])', 'cbs is [1]: it must be options by name'),
-    ("Recipe(cbs={'lookahead': 'yes'})", "cbs lookahead is 'yes': it must be its arguments by name, such as {}"),
+    ("Recipe(cbs={'ema': 'yes'})", "cbs ema is 'yes': it must be its arguments by name, such as {}"),
     (
         "Recipe(cbs={'emma': {}})",
-        "unknown callback 'emma': did you mean 'ema'? choose from alternate_flip, mixup, ...",
+        "unknown callback 'emma': did you mean 'ema'? choose from mixup, cutmix, ...",
     ),
     ("Recipe(cbs={'ema': {'rate': 1}})", "cbs ema: ...unexpected keyword argument 'rate'"),
     ('Recipe(model_kw=[1])', 'model_kw is [1]: it must be options by name'),
@@ -548,10 +544,10 @@ calls = [
     ),
     ("clf.explain(x[0], k='a')", "k is 'a': it must be a whole number at least 1 and at most 10"),
     ("clf.explain_files([data/'test'], 'maps', alpha=2)", 'alpha is 2: it must be a number at least 0 and at most 1'),
-    ("clf.explain_files([], 'maps')", 'no pictures: name files or folders'),
+    ("clf.explain_files([], 'maps')", 'no pictures: name files, or folders that have some'),
     ("clf.explain_files(3, 'maps')", 'paths is 3: it must be a path, or a list of them'),
     ("clf.predict_files(['nowhere.png'])", 'no image at nowhere.png: check the path'),
-    ("clf.predict_files(['.'])", 'no pictures in . or below it: give a folder that has some, or name files'),
+    ("clf.predict_files(['.'])", 'no pictures: name files, or folders that have some'),
     (
         "explain(x[0], 'nowhere')",
         'nowhere has no model.json: give a folder that `save_weights` or a finished run wrote',
@@ -576,7 +572,6 @@ calls = [
     ('interp.cascading_randomization(n=0)', 'n is 0: it must be a whole number at least 1 and at most 5'),
     ('interp.pointing_game(methods=())', 'methods is empty: name at least one'),
     ('interp.pointing_game(n=0)', 'n is 0: it must be a whole number at least 1 and at most 5'),
-    ('interp.pointing_game(goal=2)', 'goal is 2: it must be a number at least 0 and at most 1'),
     ('interp.road(n=1)', 'n is 1: it must be a whole number at least 2'),
     ('interp.road(percentiles=(150,))', 'percentiles is 150: it must be a number above 0 and below 100'),
     ('interp.masks([10**6])', 'item is 1000000: it must be a whole number at least 0 and at most 49'),
@@ -610,12 +605,6 @@ calls = [
     ("run_seeds('plian', source, 1)", "unknown recipe 'plian': did you mean 'plain'? choose from R1, R2, ..."),
     ('run_seeds(small, source, 0)', 'seeds is 0: it must be a whole number at least 1'),
     ("run_seeds(small, source, 'two')", "seeds is 'two': it must be a whole number at least 1"),
-    (
-        "explanation_record('nowhere')",
-        'nowhere/config.json cannot be read (No such file or directory): give the folder of a run that was started '
-        'here',
-    ),
-    ("trust_table('nowhere.json')", 'nowhere.json cannot be read (No such file or directory): check the path'),
 ]
 
 def test_all_differ(): assert len({c for c,_ in calls})==len(calls)

@@ -71,7 +71,7 @@ options = [
     ('--progressive-sizes 4', 'progressive_sizes is 4'),
     ('--progressive-sizes big', "'big'"),
     ('--cbs early_stop=3', 'by the test images'),
-    ('--cbs alternate_flip', 'alternate'),
+    ('--cbs alternate_flip', 'no longer there'),
     ('--cbs ema=1', 'decay is 1'),
     ('--tta seven', "unknown test-time augmentation 'seven'"),
     ('--init wite', "did you mean 'whiten'"),
@@ -246,7 +246,7 @@ commands = [
     ),
     ('train --policy cutout40', "policy 'cutout40': 'cutout40' cannot be; cutout takes 1 to 31 pixels"),
     ('train --policy translate0', "policy 'translate0': 'translate0' cannot be; translate takes 1 to 31 pixels"),
-    ('train --init whiten+whten', "unknown init 'whten': did you mean 'whiten'? choose from whiten, dirac, ..."),
+    ('train --init whten', "unknown init 'whten': did you mean 'whiten'? choose from whiten"),
     ('train --tta Flip', "unknown test-time augmentation 'Flip': did you mean 'flip'? choose from none, flip, ..."),
     ('train --precision FP32', "unknown precision 'FP32': did you mean 'fp32'? choose from auto, fp32, ..."),
     ('train extra', 'unrecognized arguments: extra (see cifar-train --help)'),
@@ -272,7 +272,7 @@ commands = [
     ),
     (
         'predict {tmp}/list.json {tmp}/deep.json --run {run}',
-        'none of the 2 pictures can be read; the first: cannot read image ...list.json: not an image; save it as PNG '
+        'cannot read image ...list.json: not an image; save it as PNG '
         'or JPEG',
     ),
     (
@@ -295,11 +295,11 @@ commands = [
     ('predict {pic} --run {run} --csv .', "--csv is '.', which is a folder: name a file in it"),
     (
         'predict {tmp}/empty --run {run}',
-        'no pictures in ...empty or below it: give a folder that has some, or name files',
+        'no pictures: name files, or folders that have some',
     ),
     ('predict {tmp} --run {run} --nonsense', 'unrecognized arguments: --nonsense (see cifar-predict --help)'),
     ('predict /dev/zero --run {run}', 'cannot read image /dev/zero: not a file; save it as PNG or JPEG'),
-    ("predict '' --run {run}", 'no pictures in . or below it: give a folder that has some, or name files'),
+    ("predict '' --run {run}", 'no pictures: name files, or folders that have some'),
     ('explain', 'the following arguments are required: FILE (see cifar-explain --help)'),
     ('explain nowhere.png --run {run}', 'no image at nowhere.png: check the path'),
     (
@@ -318,7 +318,7 @@ commands = [
     ),
     (
         'explain {pic} --run {run} --method EigenCAM --versus star',
-        "EigenCAM has no map of one class's lead over another: use GradCAM, HiResCAM, XGradCAM, AblationCAM",
+        "EigenCAM has no map of one class's lead over another: use GradCAM, HiResCAM, XGradCAM",
     ),
     (
         'explain {pic} --run {run} --layer stage9',
@@ -348,7 +348,7 @@ commands = [
     ),
     (
         'explain {tmp}/empty --run {run}',
-        'no pictures in ...empty or below it: give a folder that has some, or name files',
+        'no pictures: name files, or folders that have some',
     ),
     ('bench acuracy', "unknown bench 'acuracy': choose from accuracy, ablate, ..."),
     ('bench accuracy --seeds 0 --source {data}', 'seeds is 0: it must be a whole number at least 1'),
@@ -420,12 +420,12 @@ commands = [
     ('bench table {tmp}/records', '...records/a.json is not JSON (...): check the path'),
     (
         'bench table {tmp}/records2',
-        '...records2/a.json is not a whole record (label: Field required): make it again with its '
+        '...records2/a.json is not a whole record (ValueError(...label, full...)): make it again with its '
         'command, or remove it',
     ),
     (
         'bench table {tmp}/records3',
-        '...records3/a.json is not a whole record (validated_on: Field required): make it '
+        '...records3/a.json is not a whole record (ValueError(...validated_on...)): make it '
         'again with its command, or remove it',
     ),
     ('bench table a b', 'unrecognized arguments: b (see cifar-bench table --help)'),
@@ -435,10 +435,8 @@ commands = [
         'nowhere/config.json cannot be read (No such file or directory): give the folder of a run that was started '
         'here',
     ),
-    ('bench explain {run} --n 0', 'n is 0: it must be a whole number at least 2'),
-    ('bench explain {run} --n x', "argument --n: invalid int value: 'x' (see cifar-bench explain --help)"),
     ('bench explain {run} --n 1', 'n is 1: it must be a whole number at least 2'),
-    ('bench explain {run} --n-pointing 0', 'n_pointing is 0: it must be a whole number at least 1'),
+    ('bench explain {run} --n x', "argument --n: invalid int value: 'x' (see cifar-bench explain --help)"),
     (
         'bench explain {run} --methods GradCam',
         "unknown method 'GradCam': did you mean 'GradCAM'? choose from GradCAM, GradCAM++, ...",

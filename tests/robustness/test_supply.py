@@ -46,14 +46,13 @@ brought = {
 imported = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'pytorch_grad_cam': 'grad-cam', 'pynvml': 'nvidia-ml-py'}
 
 def test_each_import_is_required():
-    # what is started in several processes has Accelerate, the app, the Hub, the explorer and the measure of energy
+    # the app, the Hub, the explorer and the measure of energy
     # say what they need
     required, found = (
         {
             norm(o.name)
             for k in (
                 'requirements',
-                'distributed_requirements',
                 'app_requirements',
                 'hub_requirements',
                 'widgets_requirements',
@@ -98,7 +97,7 @@ def test_this_machine_is_not():
 
 script = """
 import sys; sys.path.insert(0, {tests!r})
-for extra in ('accelerate','gradio','huggingface_hub','playwright','ipywidgets','jupyterlab','pynvml'):
+for extra in ('gradio','huggingface_hub','playwright','ipywidgets','jupyterlab','pynvml'):
     sys.modules[extra] = None # as where only the requirements are installed
 import offline; offline.block()
 import cifar_fastai.augment # imports albumentations, whose import calls out unless that is turned off

@@ -377,7 +377,7 @@ def test_deterministic_on_a_gpu(source, tmp_path):
         bs=50,
         policy='crop4+cutout12',
         progressive_sizes=[16, 24, 32],
-        cbs={'alternate_flip': {}, 'ema': {'decay': 0.9}, 'mixup': {'alpha': 0.2}},
+        cbs={'ema': {'decay': 0.9}, 'mixup': {'alpha': 0.2}},
         init='whiten',
         opt='muon',
         tta='flip_translate',
@@ -394,8 +394,8 @@ def test_deterministic_on_a_gpu(source, tmp_path):
     'kw',
     (
         dict(cbs={'ema': {'decay': 0.9}}, policy='crop_flip_cutout'),
-        dict(opt='muon', init='whiten', cbs={'alternate_flip': {}}, policy='crop4', progressive_sizes=[16, 32]),
-        dict(opt='adam', policy='r4', cbs={'lookahead': {}}),
+        dict(opt='muon', init='whiten', policy='crop4', progressive_sizes=[16, 32]),
+        dict(opt='adam', policy='r4'),
     ),
 )
 def test_no_step_waits_for_the_gpu(source, kw):
