@@ -1,9 +1,10 @@
 "Scores by hand, verdicts, and the network that comes back as it was"
-import importlib, sys
+import importlib, json, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from fastai.vision.all import nn, torch
 from scipy.stats import spearmanr
+from cifar_fastai.cam import default_fails, default_layer, default_method
 from cifar_fastai.cam_metrics import (
     _compare_maps,
     _faithfulness,
@@ -299,3 +300,8 @@ def test_quantus_agrees(script):
     assert off['hits']==0 and off['energy_localisation']<1e-3, off # it adds 1e-9 to the sum of each map
     assert max(off[k] for k in ('energy_mass_accuracy','entropy_rise','entropy_rise_mean'))<1e-6, off
     assert all(0<o['means']['hits']<=1 and o['means']['energy']>0.1 for o in rec['rows'])
+
+def test_the_default_is_that_of_the_record():
+    root = Path(__file__).resolve().parents[1]
+    chosen = json.loads((root/'results/cam-metrics-shapes10.json').read_text())['default']
+    assert chosen==dict(method=default_method, layer=default_layer, fails=[*default_fails])
