@@ -56,14 +56,6 @@ def cifar(argv):
             assert m is None or m in cam_methods, f'{words(argv)}: no method {m}'
 
 
-def launch(argv):
-    from accelerate.commands.launch import launch_command_parser
-    with read_or_fail(['accelerate','launch',*argv]): ns = launch_command_parser().parse_args(argv)
-    assert ns.module and ns.training_script == 'cifar_fastai.cli', (
-        f'accelerate launch {words(argv)}: runs {ns.training_script}'
-    )
-    cifar(ns.training_script_args)
-
 @contextlib.contextmanager
 def read_or_fail(argv):
     err = io.StringIO()
@@ -91,6 +83,8 @@ def pytest_(argv):
     p = argparse.ArgumentParser(allow_abbrev=False)
     p.add_argument('-m')
     p.add_argument('-k')
+    p.add_argument('-n')
+    p.add_argument('--dist')
     p.add_argument('-q', action='store_true')
     p.add_argument('-x', action='store_true')
     p.add_argument('paths', nargs='*')
@@ -150,7 +144,6 @@ def one(argv):
     if prog.startswith('cifar-'):
         assert prog in scripts, f'there is no command {prog}'
         return cifar([prog[len('cifar-'):], *argv[1:]])
-    if argv[:2]==['accelerate','launch']: return launch(argv[2:])
     if prog.startswith('nbdev'): return console(argv)
     known = {
         'pytest': pytest_,
