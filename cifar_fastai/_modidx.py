@@ -282,6 +282,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cifar_fastai.core.figure_bytes': ('core.html#figure_bytes', 'cifar_fastai/core.py'),
                                    'cifar_fastai.core.from_extra': ('core.html#from_extra', 'cifar_fastai/core.py'),
                                    'cifar_fastai.core.has_bar': ('core.html#has_bar', 'cifar_fastai/core.py'),
+                                   'cifar_fastai.core.home_path': ('core.html#home_path', 'cifar_fastai/core.py'),
                                    'cifar_fastai.core.md_table': ('core.html#md_table', 'cifar_fastai/core.py'),
                                    'cifar_fastai.core.md_text': ('core.html#md_text', 'cifar_fastai/core.py'),
                                    'cifar_fastai.core.one_of': ('core.html#one_of', 'cifar_fastai/core.py'),

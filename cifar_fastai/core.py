@@ -154,6 +154,12 @@ def data_home() -> Path: # it need not exist
     cfg.read(home/'config.ini', encoding='utf8')
     return home/cfg.get('DEFAULT', 'data', fallback='data')
 
+def home_path(
+    p, # a path
+) -> Path:
+    "`p` with ~ for the home folder, as it is named in what is kept or shown"
+    return '~'/Path(p).relative_to(Path.home()) if Path(p).is_relative_to(Path.home()) else Path(p)
+
 # %% ../nbs/00_core.ipynb #0daeafb0
 def write_atomic(
     path, # file to write

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from fastai.vision.all import Callback, hashlib, np, os, patch, Path, pd, plt, re, time, torch
 from . import __version__
 from .core import (
-    check_kind, count_epochs, count_of, InputError, md_table, md_text, percent, read_json, RunError, save_figure,
+    check_kind, count_epochs, count_of, home_path, InputError, md_table, md_text, percent, read_json, RunError, save_figure,
     write_atomic, write_json, writing_to)
 from .history import diagnose, history_columns, log_line, read_history
 from .models import ResNet
@@ -264,9 +264,8 @@ def environment(
 
 def source_record(src, dls):
     "What `config.json` says of the images"
-    p = None if src.path is None else Path(src.path).absolute()
-    if p is not None and p.is_relative_to(Path.home()): p = '~'/p.relative_to(Path.home())
-    return dict(name=src.name, path=p and str(p), fingerprint=src.fingerprint, is_cifar10=src.is_cifar10,
+    path = None if src.path is None else str(home_path(Path(src.path).absolute()))
+    return dict(name=src.name, path=path, fingerprint=src.fingerprint, is_cifar10=src.is_cifar10,
                 n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), vocab=list(dls.vocab), size=src.size)
 
 # %% ../nbs/26_runs.ipynb #853986cl

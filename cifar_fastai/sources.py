@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from PIL import Image
 from .core import (
-    check_number, count_items, data_home, InputError, md_text, show_value, write_atomic)
+    check_number, count_items, data_home, home_path, InputError, md_text, show_value, write_atomic)
 from .images import (
     decode_images, file_state, fit_image, list_images, natural_order, split_names, why_unreadable)
 
@@ -57,7 +57,7 @@ class Source:
 # %% ../nbs/12_sources.ipynb #226bd154
 @patch
 def __repr__(self:Source):
-    where = f", from {str(self.path).replace(str(Path.home()), '~', 1)}" if self.path else ''
+    where = f', from {home_path(self.path)}' if self.path else ''
     return (f'{self.name}: {len(self.train_idxs):,} training and {len(self.valid_idxs):,} validation images of '
             f'{len(self.vocab)} classes, {self.size}x{self.size}{where}')
 

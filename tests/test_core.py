@@ -9,7 +9,7 @@ from PIL import Image
 from cifar_fastai import core
 from cifar_fastai.core import *
 from cifar_fastai.core import (
-    check_number, from_extra, md_table, stage, write_atomic)
+    check_number, from_extra, home_path, md_table, stage, write_atomic)
 
 # ---- checks
 
@@ -184,3 +184,8 @@ print(os.environ['OMP_NUM_THREADS'])'''
         [sys.executable, '-c', code], env={**clean, **env}, capture_output=True, text=True, check=True
     )
     assert int(done.stdout)==n
+
+def test_the_home_folder_alone_is_shortened(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    assert str(home_path(tmp_path/'a'/'b'))==str(Path('~/a/b')) and home_path('a/b')==Path('a/b')
+    for o in (f'/mnt{tmp_path}/a', f'{tmp_path}2/a'): assert home_path(o)==Path(o)
