@@ -198,8 +198,7 @@ def figure_bytes(
     check_number('dpi', dpi, low=20, high=1200)
     one_of('ending of a figure', kind, figure_formats)
     f = io.BytesIO()
-    box = None if fig.get_layout_engine() else 'tight'
-    fig.savefig(f, format=kind, dpi=dpi, bbox_inches=box, facecolor='white')
+    fig.savefig(f, format=kind, dpi=dpi, bbox_inches=None if fig.get_layout_engine() else 'tight', facecolor='white')
     return f.getvalue()
 
 # %% ../nbs/00_core.ipynb #f10a7a03

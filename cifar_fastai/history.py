@@ -232,8 +232,6 @@ def plot_history(
     return _draw_curves(axs, [('train', [rows], dict(color='C0', label='training')), ('valid', [rows], dict(color='C1', label=valid))])
 
 # %% ../nbs/23_history.ipynb #a83df7da
-_whole = 'epoch','valid_correct','valid_n'
-
 def read_history(
     path, # run folder
 ) -> list: # a dict per epoch, numbers as numbers
@@ -242,7 +240,8 @@ def read_history(
     if not path.is_file(): raise InputError(f'{path} is missing: give a run folder')
     try:
         with path.open(newline='', encoding='utf8') as f:
-            return [{k: (int if k in _whole else float)(v) for k,v in r.items() if v!=''} for r in csv.DictReader(f)]
+            return [{k: (int if k in ('epoch','valid_correct','valid_n') else float)(v) for k,v in r.items() if v!=''}
+                    for r in csv.DictReader(f)]
     except (ValueError, TypeError, csv.Error) as e:
         raise InputError(f'{path} is not a history ({e}): copy it again from the run folder') from e
 

@@ -295,9 +295,9 @@ def fit_temperature(self:CifarInterpretation) -> tuple: # temperature; expected 
 @patch
 def describe_calibration(self:CifarInterpretation) -> str: # a few sentences
     "How sure the network is, how often it is right, and what a temperature would change"
-    sure,ece = float(self.probs.max(1)[0].mean()),self.calibration()[1]
-    text = (f'The network is {percent(sure)} sure on average and right in {percent(self.accuracy)}. The expected calibration '
-            f'error, the mean distance of confidence from accuracy, is {percent(ece)}.')
+    text = (f'The network is {percent(float(self.probs.max(1)[0].mean()))} sure on average and right in '
+            f'{percent(self.accuracy)}. The expected calibration error, the mean distance of confidence from accuracy, '
+            f'is {percent(self.calibration()[1])}.')
     if len(self.targs)<2: return text
     t,before,after = self.fit_temperature()
     return (f'{text} Dividing the logits by a temperature of {t:.2f}, fitted on every second image, takes the error on the '
