@@ -34,8 +34,8 @@ def _note_of(e):
 
 # %% ../nbs/42_app.ipynb #b2681963
 def _classes_label(p): # under the likeliest class or under 'probably none of these'
-    shares = [dict(label=c, confidence=q) for c,q in p.top]
-    return dict(label='probably none of these' if is_ood(p) else p.top[0][0], confidences=shares)
+    return dict(label='probably none of these' if is_ood(p) else p.top[0][0],
+                confidences=[dict(label=c, confidence=q) for c,q in p.top])
 
 def _answer(view, picture, target, versus, method, layer, resize, alpha):
     "What the page shows of a picture: its explanation, classes, map, note"
@@ -46,17 +46,24 @@ def _answer(view, picture, target, versus, method, layer, resize, alpha):
     except InputError as err: return None,None,None,_note(P(str(err)), warn=True)
 
 # %% ../nbs/42_app.ipynb #f43a2076
-def _gallery(gr, view, by, actual='', predicted=''):
-    "What the page shows of the mistakes: a note, and strips with their captions"
-    found = view.mistakes(by, actual, predicted)
+_per_page = 24
+
+def _gallery(gr, view, by, actual='', predicted='', page=1):
+    "What the page shows of the mistakes: a note, strips with their captions, and which page of them"
+    found,n,of = view.mistakes(by, actual, predicted),len(view.interp.losses),len(view.items())
+    pages = max(1, -(-len(found)//_per_page))
+    first = _per_page*(min(page, pages)-1)
+    shown = found[first:first+_per_page]
     classes = (f' of class {actual}' if actual else '')+(f' predicted as {predicted}' if predicted else '')
-    note = f'mistakes{classes} among {len(view.interp.losses):,} of the {len(view.items()):,} test images, spread evenly.'
-    if found: note = (f'{len(found[:24])} of the {len(found):,} {note} Each is shown with the evidence for the predicted and for '
-                      f'the actual class, {default_method} at {view.layer}, on one scale: a paler map is weaker evidence. '
-                      'Choose one to look into it.')
-    captions = [f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o in found[:24]]
-    strips = gr.Gallery([*zip(view.strips(found[:24]), captions)], selected_index=None)
-    return _note(P(note if found else f'There are no {note}'), P(view.interp.describe_calibration())),strips
+    among = f'the {n:,} {view.run.valid_name} images' if n==of else f'{n:,} of the {of:,} {view.run.valid_name} images, spread evenly'
+    note = f'mistakes{classes} among {among}.'
+    if found: note = (f'{first+1} to {first+len(shown)} of the {len(found):,} {note} Each is shown with the evidence for the '
+                      f'predicted and for the actual class, {default_method} at {view.layer}, on one scale: a paler map is '
+                      'weaker evidence. Choose one to look into it.')
+    captions = [f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o in shown]
+    said = _note(P(note if found else f'There are no {note}'), P(view.interp.describe_calibration()))
+    strips = gr.Gallery([*zip(view.strips(shown), captions)], selected_index=None)
+    return said,strips,gr.Slider(maximum=max(2, pages), value=first//_per_page+1, visible=pages>1)
 
 # %% ../nbs/42_app.ipynb #e5e7ff9a
 def _head(view):
@@ -100,7 +107,7 @@ def _picture_tab(gr, view):
             w['classes'] = gr.Label(label='Predicted as', num_top_classes=view.k, elem_id='classes')
     w['picture'].preprocess = lambda payload: payload and payload.path
     w['classes'].postprocess = lambda value: value or {}
-    if view.learn is not None: w['samples'] = _thumbnails(gr, 'Or pick a test image', 10, 'samples')
+    if view.learn is not None: w['samples'] = _thumbnails(gr, f'Or pick a {view.run.valid_name} image', 10, 'samples')
     classes = [('predicted class','predicted'), *((c, c) for c in view.clf.vocab)]
     with gr.Row():
         w |= _dropdowns(
@@ -118,6 +125,7 @@ def _mistakes_tab(gr, view):
     with gr.Row():
         w = dict(by=gr.Radio([*orders.items()][:3], value='loss', label='Which first', elem_id='by', min_width=260))
         w |= _dropdowns(gr, 160, actual=('Actual class', classes, ''), predicted=('Predicted as', classes, ''))
+        w['page'] = gr.Slider(1, 2, 1, step=1, precision=0, label='Page', elem_id='page', min_width=160, visible=False, buttons=[])
     return {**w, 'told': gr.HTML(elem_id='told'), 'mistakes': _thumbnails(gr, 'Misclassified', 3, 'mistakes')}
 
 # %% ../nbs/42_app.ipynb #8ee3b7e8
@@ -139,24 +147,26 @@ def _connect_picture(gr, view, w):
     w.alpha.change(lambda e,alpha: e and e.overlay(alpha), [w.state, w.alpha], w.map, show_progress='hidden', **_private)
 
 # %% ../nbs/42_app.ipynb #1ae8c284
-def _about(c, *more): return _note(P('A test image: ', B(c), *more, '.'))
+def _about(view, c, *more): return _note(P(f'A {view.run.valid_name} image: ', B(c), *more, '.'))
 def _chosen(evt, items): return items[check_number('picture', evt.index, low=0, high=len(items)-1, whole=True)]
 
 def _connect_images(gr, view, app, w):
-    samples,asked = view.samples(),[w.by, w.actual, w.predicted]
-    def plain(): return gr.Gallery(selected_index=None) # no thumbnail is highlighted
+    samples,asked,found = view.samples(),[w.by, w.actual, w.predicted],[w.told, w.mistakes]
+    show,plain = partial(_gallery, gr, view),partial(gr.Gallery, selected_index=None) # no thumbnail is highlighted
     def pick(evt: gr.SelectData):
         img,c = _chosen(evt, samples)
-        return img,_about(c),plain()
-    def look_into(by, actual, predicted, evt: gr.SelectData):
-        o = _chosen(evt, view.mistakes(by, actual, predicted))
-        img = Image.fromarray(view.interp.pictures([o.idx])[0])
-        return img,_about(o.actual, ', predicted as ', B(o.predicted)),'predicted','',gr.Tabs(selected='picture'),plain()
+        return img,_about(view, c),plain()
+    def look_into(by, actual, predicted, page, evt: gr.SelectData):
+        o = _chosen(evt, view.mistakes(by, actual, predicted)[_per_page*(page-1):][:_per_page])
+        img,about = Image.fromarray(view.interp.pictures([o.idx])[0]),_about(view, o.actual, ', predicted as ', B(o.predicted))
+        return img,about,'predicted','',gr.Tabs(selected='picture'),plain()
     app.load(lambda: samples, None, w.samples, **_private)
     w.samples.select(pick, None, [w.picture, w.about, w.mistakes], **_private)
     w.picture.input(lambda: ('', plain(), plain()), None, [w.about, w.samples, w.mistakes], **_private)
-    gr.on([w.tab.select, *(o.input for o in asked)], partial(_gallery, gr, view), asked, [w.told, w.mistakes], **_private)
-    w.mistakes.select(look_into, asked, [w.picture, w.about, w.target, w.versus, w.tabs, w.samples], **_private)
+    gr.on([o.input for o in asked], show, asked, [*found, w.page], **_private)
+    w.tab.select(show, [*asked, w.page], [*found, w.page], **_private)
+    w.page.input(lambda *a: show(*a)[:2], [*asked, w.page], found, **_private)
+    w.mistakes.select(look_into, [*asked, w.page], [w.picture, w.about, w.target, w.versus, w.tabs, w.samples], **_private)
 
 # %% ../nbs/42_app.ipynb #ce0a3e46
 def make_app(

@@ -87,8 +87,8 @@ def _data_section(run):
             'validated on': f"{s['n_valid']:,}: {run.validated_on}", 'size': f"{s.get('size')}x{s.get('size')} pixels",
             f'{len(vocab)} classes': ', '.join(map(str, vocab)), 'fingerprint': Code(s['fingerprint'])}
     machine = {k: c[k] for k in ('hardware','device','precision','threads','platform') if c.get(k) is not None}
-    both = Div(_named_values(data), _named_values(machine | c.get('versions', {})), cls='side')
-    return _section('data', 'Data, hardware and versions', both)
+    return _section('data', 'Data, hardware and versions',
+                    Div(_named_values(data), _named_values(machine | c.get('versions', {})), cls='side'))
 
 # %% ../nbs/40_report.ipynb #2bd623ed
 def _finder_section(run):
@@ -116,11 +116,11 @@ def _history_section(run, figs):
     if not run.history: return _section('history', 'History', P('No epoch was finished, so there is no history.'))
     rate = _drawn_before(run, 'lr.png', 'Learning rate over the steps of the run, and momentum on the right axis',
                          'Learning rate (solid) and momentum (dashed) over the steps')
-    charts = [*_curve_charts(figs, plot_history, run.history, run.valid_name, count_epochs(len(run.history))), rate]
+    curves = _curve_charts(figs, plot_history, run.history, run.valid_name, count_epochs(len(run.history)))
     head = [name.format(run.valid_name) for name,_ in _history_columns.values()]
     rows = [[f.format(r[k]) if k in r else '–' for k,(_,f) in _history_columns.items()] for r in run.history]
     table = _data_table(head, rows, 'A row for each epoch', num=range(1, 9))
-    return _section('history', 'History', Div(*charts, cls='side'), table)
+    return _section('history', 'History', Div(*curves, cls='side'), rate, table)
 
 def _diagnosis_section(run):
     none = f'No epoch has both a training and a {run.valid_name} accuracy, so there is nothing to compare.'
@@ -130,7 +130,7 @@ def _diagnosis_section(run):
 def _confusion_figure(interp, valid):
     k = len(interp.vocab)
     with plt.rc_context({'xtick.labelsize': 10 if k<=20 else 6, 'ytick.labelsize': 10 if k<=20 else 6}):
-        interp.plot_confusion_matrix(plot_txt=k<=20, figsize=[np.clip(2+0.36*k, 5, 14)]*2)
+        interp.plot_confusion_matrix(plot_txt=k<=20, figsize=[np.clip(1.5+0.36*k, 5, 14)]*2)
     plt.gca().set(title=f'Confusion matrix of the {valid} images', xlabel='predicted class', ylabel='actual class')
     plt.gcf().set_layout_engine('constrained')
     return plt.gcf()
@@ -142,11 +142,11 @@ def _confusion_section(run, interp, figs):
                      f'Confusion matrix of {len(interp.vocab)} classes: {count_of(right, n)} images lie on the diagonal',
                      f'Number of {run.valid_name} images by actual class (rows) and predicted class (columns)')
     table = _data_table(['actual','predicted','images'], interp.most_confused()[:10], 'Most frequent mistakes', num=(2,))
-    both = Div(chart, table if right<n else P('There are no mistakes.'), cls='side')
     again = '' if run.validated in (None, (right,n)) else P(
         f'From here on the images are scored again, with the saved weights: {count_of(right, n)} correct. The last validation '
         f'of the run had {count_of(*run.validated)}: another device, precision or weights.', cls='note')
-    return _section('confusion', 'Confusion matrix', again, both)
+    return _section('confusion', 'Confusion matrix', again,
+                    Div(chart, table if right<n else P('There are no mistakes.'), cls='side'))
 
 # %% ../nbs/40_report.ipynb #f10a7b03
 def _classes_section(interp):
@@ -193,8 +193,9 @@ def _cards(items, combos, targets=('predicted','actual'), title=''): # a card fo
     columns = [column(*c) for c in progress(combos, f'maps of {len(items)} images')]
     head = Thead(Tr(Th('for', scope='col'), *(Th(f'{m} {l}', scope='col') for m,l in combos)))
     def card(o, img, columns):
-        rows = [Tr(Th(getattr(o, t), scope='row'), *cells) for t,*cells in zip(targets, *columns)]
-        table = Table(Caption(f'Maps of item {o.idx}', cls='hidden'), head, Tbody(*rows), cls='maps')
+        rows = {getattr(o, t): cells for t,*cells in zip(targets, *columns)} # one where both are the same class
+        table = Table(Caption(f'Maps of item {o.idx}', cls='hidden'), head,
+                      Tbody(*(Tr(Th(c, scope='row'), *cells) for c,cells in rows.items())), cls='maps')
         return Article(P(B(title)) if title else '', _item_figure(o, img), table, cls='card')
     return [card(o, img, [c[i] for c in columns]) for i,(o,img) in enumerate(zip(items, imgs))]
 
@@ -208,13 +209,13 @@ def _map_sections(interp, n, combos): # mistakes and correct answers, as far as 
     n_right,n_all = int((interp.decoded==interp.targs).sum()),len(interp.targs)
     if n_right<n_all:
         text = f'The {min(n, n_all-n_right)} of {n_all-n_right:,} mistakes with the largest loss. {_bright}'
-        cards = Div(*_cards(interp.misclassified(n), combos), cls='cards')
-        yield _section('maps_mistakes', 'Mistakes, and where the network looked', P(text), cards)
+        yield _section('maps_mistakes', 'Mistakes, and where the network looked', P(text),
+                       Div(*_cards(interp.misclassified(n), combos), cls='cards'))
     if n_right:
         right = interp.correct(-(-n//2), 'random')
         text = f'{len(right)} of {n_right:,} correct answers, drawn at random. {_bright}'
-        cards = Div(*_cards(right, combos, ('predicted',)), cls='cards')
-        yield _section('maps_correct', 'Correct answers, and where the network looked', P(text), cards)
+        yield _section('maps_correct', 'Correct answers, and where the network looked', P(text),
+                       Div(*_cards(right, combos, ('predicted',)), cls='cards'))
 
 # %% ../nbs/40_report.ipynb #6a0f67a1
 def _measured(run): # beside its accuracy
@@ -229,8 +230,7 @@ def _key_figures(run, interp): # at the top of the page
     if run.validated:
         right,n = run.validated
         low,high = (100*o for o in accuracy_interval(right, n))
-        name = f'{run.valid_name} accuracy, {count_of(right, n)}; 95\u00a0% interval {low:.1f} to {high:.1f}\u00a0%'
-        d[name] = percent(right/n)
+        d[f'{run.valid_name} accuracy, {count_of(right, n)}; 95\u00a0% interval {low:.1f} to {high:.1f}\u00a0%'] = percent(right/n)
     d |= _measured(run)
     if interp:
         d['expected calibration error'] = percent(interp.calibration()[1])
@@ -290,7 +290,8 @@ def _differences_sections(runs): # a column for each run
     differ = fields[fields.nunique(axis=1)>1]
     def table(df, caption): return _data_table(['', *df], df.itertuples(), caption)
     return [_section('results', 'Results', table(facts, 'What the runs say of themselves')),
-            _section('recipe', 'Recipes', table(differ, 'Fields of the recipes that differ'))]
+            _section('recipe', 'Recipes', table(differ, 'Fields of the recipes that differ') if len(differ)
+                     else P('No field of the recipes differs.'))]
 
 # %% ../nbs/40_report.ipynb #6edf1878
 def _mistakes_section(interps, n, methods, layers):
@@ -303,9 +304,8 @@ def _mistakes_section(interps, n, methods, layers):
     text = (f'{int(wrong.any(0).sum()):,} images are predicted wrongly by any of the runs, {int(wrong.all(0).sum()):,} by all, '
             f'and by one alone: {alone}. The {n} with the largest loss of a mistake follow. {_bright}')
     idxs = (torch.stack([o.losses for o in its])*wrong).amax(0).topk(n).indices.tolist()
-    def cards(k, o):
-        return _cards(o.scored(idxs), _map_combos(o.learn.model, o.learn.dls.source.size, methods, layers), title=k)
-    rows = zip(*(cards(k, o) for k,o in interps.items() if n))
+    rows = zip(*(_cards(o.scored(idxs), _map_combos(o.learn.model, o.learn.dls.source.size, methods, layers), title=k)
+                 for k,o in interps.items() if n))
     return _section('mistakes', 'Mistakes', P(text), *(Div(*row, cls='cards') for row in rows))
 
 # %% ../nbs/40_report.ipynb #295b5223
@@ -334,7 +334,7 @@ def make_report(
     if path.is_dir(): raise InputError(f'{path} is a folder: name a file in it, such as {path/"report.html"}')
     found,how = [_interpretation(o, source, pick_device(device)) for o in runs],(n, methods, layers, figs)
     named = {os.path.relpath(o.path.resolve(), base): o for o in runs}
-    with plt.rc_context({'text.parse_math': False}), stage('drawing'): # a class may be called '$5'
+    with plt.rc_context({'text.parse_math': False}), stage('drawing the report'): # a class may be called '$5'
         html = _comparison_page(named, found, *how) if len(runs)>1 else _run_page(runs[0], *found[0], *how)
     folder = path.with_name(f'{path.stem}-figures') if out or len(runs)>1 else path.with_name('figures')
     folder.mkdir(parents=True, exist_ok=True)

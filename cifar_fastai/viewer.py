@@ -111,8 +111,7 @@ class RunViewer:
     @cached_property
     def interp(self):
         "What the mistakes are taken from: `n_images` images that the network was validated on, or all if there are fewer"
-        items = spread_items(self.items(), self.n_images)
-        dl = self.learn.dls.test_dl(items, with_labels=True, bs=256, num_workers=0)
+        dl = self.learn.dls.test_dl(spread_items(self.items(), self.n_images), with_labels=True, bs=256, num_workers=0)
         return CifarInterpretation.from_learner(self.learn, dl=dl)
 
 # %% ../nbs/41_viewer.ipynb #a880980f

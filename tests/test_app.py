@@ -99,10 +99,10 @@ def test_a_thumbnail_that_is_none(page, index):
 def test_mistakes(page, view):
     m = page.ask('by', 'input', ['loss','',''])['output']['data']
     first = view.mistakes()[:24]
-    assert f'{len(first)} of the' in m[0] and 'a temperature of' in m[0]
+    assert f'1 to {len(first)} of the' in m[0] and 'a temperature of' in m[0]
     said = [f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %' for o in first]
     assert [o['caption'] for o in m[1]['value']]==said
-    img,note,target,versus,tabs = page.ask('mistakes', 'select', ['loss','',''],
+    img,note,target,versus,tabs = page.ask('mistakes', 'select', ['loss','','',1],
                                            event_data=dict(index=1, value=None))['output']['data'][:5]
     o = first[1]
     assert f'<b>{o.actual}</b>' in note and (target,versus,tabs['selected'])==('predicted','','picture')
@@ -264,20 +264,51 @@ def test_features_of_other_weights_are_refused(trained, tmp_path):
 
 # ---- mistakes by class
 
+def said(o): return f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %'
+def captions(data): return [o['caption'] for o in data[1]['value']]
+
 def test_mistakes_by_class(known_page, known_view):
     "Filters show the same mistakes as the viewer, and the one that is chosen is the one that was shown"
     every = known_view.mistakes()
-    said = lambda o: f'{o.actual} predicted as {o.predicted}, {100*o.prob:.0f} %'
-    captions = lambda data: [o['caption'] for o in data[1]['value']]
     first = known_page.ask('actual', 'input', ['loss', every[0].actual, ''])['output']['data']
     assert captions(first)==[said(o) for o in every if o.actual==every[0].actual][:24]
     assert f'of class {every[0].actual}' in first[0]
     o = next(o for o in every if o.actual==every[0].actual)
-    about = known_page.ask('mistakes', 'select', ['loss', o.actual, o.predicted],
+    about = known_page.ask('mistakes', 'select', ['loss', o.actual, o.predicted, 1],
                            event_data=dict(index=0, value=None))['output']['data'][1]
     assert f'<b>{o.actual}</b>, predicted as <b>{o.predicted}</b>' in about
     none = known_page.ask('actual', 'input', ['loss', every[0].actual, every[0].actual])['output']['data']
     assert 'There are no mistakes of class' in none[0] and none[1]['value']==[]
+
+def test_mistakes_in_pages(known_page, known_view, monkeypatch):
+    "A page goes on where the one before ends, a thumbnail on it opens its own image, and a class begins with its first page"
+    monkeypatch.setattr(app_module, '_per_page', 5)
+    every = known_view.mistakes()
+    assert len(every)>10
+    first = known_page.ask('by', 'input', ['loss','',''])['output']['data']
+    assert captions(first)==list(map(said, every[:5])) and f'1 to 5 of the {len(every)} mistakes' in first[0]
+    assert {k: first[2][k] for k in ('maximum','value','visible')}==dict(maximum=-(-len(every)//5), value=1, visible=True)
+    second = known_page.ask('page', 'input', ['loss','','',2])['output']['data']
+    assert captions(second)==list(map(said, every[5:10])) and f'6 to 10 of the {len(every)} mistakes' in second[0]
+    img,about = known_page.ask('mistakes', 'select', ['loss','','',2], event_data=dict(index=3, value=None))['output']['data'][:2]
+    shown = Image.open(io.BytesIO(known_page.http.get(f"gradio_api/file={img['path']}").content)).convert('RGB')
+    assert np.array_equal(np.asarray(shown), known_view.interp.pictures([every[8].idx])[0])
+    assert f'<b>{every[8].actual}</b>, predicted as <b>{every[8].predicted}</b>' in about
+    few = known_page.ask('predicted', 'input', ['loss', every[0].actual, every[0].predicted])['output']['data']
+    n = len(known_view.mistakes('loss', every[0].actual, every[0].predicted))
+    assert few[2]['visible']==(n>5) and few[2]['value']==1
+
+def test_held_out_images_are_not_called_test_images(run_dir, source, tmp_path):
+    run = tmp_path/'run'
+    shutil.copytree(run_dir, run)
+    c = json.loads((run/'config.json').read_text())
+    c['recipe']['valid'] = 0.2
+    (run/'config.json').write_text(json.dumps(c))
+    app = make_app(run, source, 'cpu')
+    on_page = json.dumps(app.config, default=str)
+    assert 'Or pick a validation image' in on_page and 'test image' not in on_page
+    told = app_module._gallery(app_module._gradio(), RunViewer(run, source, 'cpu'), 'loss')[0]
+    assert 'among the 40 validation images' in told and 'test' not in told
 
 # ---- behind a proxy
 
@@ -440,20 +471,31 @@ def test_ends_without_a_trace(run_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_thumbnails_and_messages_in_a_browser(known_page, known_view):
-    "A thumbnail is highlighted while its picture is shown and no longer; a text file gets a plain message"
+def test_thumbnails_and_messages_in_a_browser(known_page, known_view, monkeypatch):
+    "The picture shown is highlighted, pages are turned, the keyboard will do, a text file gets plain words"
+    monkeypatch.setattr(app_module, '_per_page', 5)
     sync = pytest.importorskip('playwright.sync_api')
     marked = lambda b: b.page.locator('#samples .selected').count()
     with sync.sync_playwright() as p:
         b = Browser(p, known_page.url)
         b.page.locator('#samples button').nth(1).click(); b.until(lambda: b.shown() and marked(b)==1, 'pick')
         b.page.get_by_label('Remove Image').click(); b.until(lambda: marked(b)==0, 'clear')
-        b.page.locator('#samples button').nth(1).click()
+        b.page.locator('#samples button').nth(1).focus(); b.page.keyboard.press('Enter')
         b.until(lambda: b.shown() and marked(b)==1, 'pick the same again')
+        b.page.locator('#target input').focus(); b.until(lambda: b.page.get_by_role('listbox').count()==1, 'a list')
+        b.page.keyboard.press('Tab'); b.page.wait_for_timeout(500)
+        assert b.page.get_by_role('listbox').count()==1 # of the dropdown that has the focus now
+        b.page.keyboard.press('Escape'); b.until(lambda: b.page.get_by_role('listbox').count()==0, 'escape')
         b.page.get_by_role('tab', name='Mistakes').click()
         b.until(lambda: b.page.locator('#mistakes img').count(), 'mistakes')
         o = known_view.mistakes()[0]
+        slider = b.page.locator('#page input[type=range]')
+        slider.focus(); b.page.keyboard.press('ArrowRight'); b.until(lambda: b.text('told').startswith('6 to 10'), 'page 2')
+        b.until(lambda: said(known_view.mistakes()[6]) in b.page.locator('#mistakes button').nth(1).inner_text(), 'thumbnails')
+        b.page.get_by_role('tab', name='Picture').click(); b.page.get_by_role('tab', name='Mistakes').click()
+        b.page.wait_for_timeout(2000); assert b.text('told').startswith('6 to 10') and slider.input_value()=='2'
         b.choose('actual', o.actual); b.until(lambda: f'of class {o.actual}' in b.text('told'), 'filter')
+        b.until(lambda: '1 to ' in b.text('told'), 'page 1')
         b.page.locator('#mistakes button').first.click()
         b.until(lambda: f'A test image: {o.actual}' in b.text('about') and marked(b)==0, 'look into')
         b.page.get_by_label('Remove Image').click(); b.until(lambda: b.text('about')=='', 'clear')

@@ -105,6 +105,7 @@ def test_all_of_it_from_one_pass(run, monkeypatch):
         *c['source']['vocab'],
     ]
     for s in said: assert s in p.text, s
+    assert 'label' not in p.text.replace('label_smoothing', '') # those of generated images are right
     assert f"{c['lr_find']['valley']:.3g}" in p.text
     n_wrong = f['valid_n']-f['valid_correct']
     assert len(p.all('article'))==min(4, n_wrong)+min(2, f['valid_correct'])
@@ -115,11 +116,13 @@ def test_all_of_it_from_one_pass(run, monkeypatch):
 
 def test_elsewhere_with_other_maps(run, source, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in run.rglob('*')}
-    p = checked(make_report(run, source, tmp_path/'new/page.html', n=1, methods='LayerCAM', layers='stage2', device='cpu'))
+    p = checked(make_report(run, source, tmp_path/'new/page.html', methods='LayerCAM', layers='stage2', device='cpu'))
     assert sorted(o.name for o in (tmp_path/'new').iterdir())==['page-figures','page.html']
     assert {o.name for o in (tmp_path/'new/page-figures').iterdir()}==pngs
     assert {p: p.stat().st_mtime_ns for p in run.rglob('*')}==before
     assert all('LayerCAM at stage2' in a['alt'] for a in p.all('img') if ' at stage' in a['alt'])
+    f = json.loads((run/'metrics.json').read_text())['final'] # twenty mistakes, and ten that are right, by default
+    assert len(p.all('article'))==min(20, f['valid_n']-f['valid_correct'])+min(10, f['valid_correct'])
 
 def test_stopped_and_cut_off(run, tmp_path):
     stopped = copy(run, tmp_path/'stopped', recipe=dict(epochs=3))
@@ -224,7 +227,7 @@ def test_command(run, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scheme', ['light','dark'])
-@pytest.mark.parametrize('size', [(390,844),(1280,900)], ids=['phone','desktop'])
+@pytest.mark.parametrize('size', [(390,844),(768,1024),(1280,900)], ids=['phone','tablet','desktop'])
 def test_in_a_browser(run, scheme, size, tmp_path):
     sync = pytest.importorskip('playwright.sync_api')
     path = make_report(run, n=6, out=tmp_path/'page.html', device='cpu')
@@ -249,6 +252,11 @@ def test_in_a_browser(run, scheme, size, tmp_path):
         shown = page.evaluate('''() => [...document.querySelectorAll('.chart img')].map(
             o => o.clientWidth/o.getAttribute('width'))''')
         assert len(shown)==6 and min(shown)>=0.66 # letters of 10 points are 9 pixels high at least
+        assert page.evaluate('[...document.querySelectorAll(".wide")].every(o => o.scrollWidth<=o.clientWidth)') # none is cut off
+        broken = page.evaluate('''() => [...document.querySelectorAll('.maps thead th')].filter(o => {
+            o.style.overflowWrap = 'normal'
+            return o.scrollWidth>o.clientWidth}).map(o => o.innerText)''')
+        assert broken==[] # 'HiResCA', 'M'
         for sel in ('#history .chart img', '.maps img'):
             img = page.locator(sel).first
             img.scroll_into_view_if_needed()
@@ -280,6 +288,8 @@ def test_in_print(run, tmp_path):
                                   check=True).stdout
             last = [[l.strip() for l in o.splitlines() if l.strip()][-1] for o in text.split('\f') if o.strip()]
             assert len(last)>2 and not [l for l in last[:-1] if parts(l)], (fmt, last)
+            assert text.count('HiResCAM ')>6 and 'HiResCA ' not in text, fmt # the head of a map is not broken within a name
+            assert fmt=='A5' or 'Loss of the training and of the test images' in ' '.join(text.split('\f')[0].split()), fmt
         browser.close()
 
 @pytest.fixture(scope='module')
@@ -304,6 +314,18 @@ def test_several_runs_are_side_by_side(run, other, tmp_path, capsys):
     assert f'{int(wrong.any(0).sum())} images are predicted wrongly' in p.text
     assert re.findall(r'item (\d+)', re.sub('Maps of item', '', p.text))==[str(i) for i in loss.topk(3).indices.tolist() for _ in its]
     assert len(p.all('article'))==6 and sum(a['alt'].startswith('GradCAM at') for a in p.all('img'))>6
+
+def test_runs_of_one_recipe_whose_predictions_differ(run, tmp_path, monkeypatch):
+    "No table without rows, and one row of maps in the card of a run that is right"
+    twin = copy(run, tmp_path/'twin')
+    it,_ = report._interpretation(report.Run(run), None, 'cpu')
+    right = interpret.CifarInterpretation(it.learn, it.dl, it.losses*0, None, 9*torch.eye(10)[it.targs], it.targs)
+    monkeypatch.setattr(report, '_interpretation', lambda o, *a: (right if o.path==twin else it, ''))
+    p = checked(make_report([run, twin], out=tmp_path/'page.html', n=2, methods='GradCAM', layers='stage2', device='cpu'),
+                ['curves','results','recipe','mistakes'])
+    assert 'No field of the recipes differs.' in p.text and len(p.all('table'))==5
+    cards = re.findall('<article.*?</article>', p.raw, re.S)
+    assert [o.count('<th scope="row">') for o in cards]==[2,1,2,1], p.text[-900:]
 
 def test_runs_on_other_images_or_without_weights_are_compared_without_mistakes(run, other, tmp_path):
     x,y = images(10, 120)
