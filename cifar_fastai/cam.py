@@ -13,7 +13,7 @@ from functools import partial
 from types import SimpleNamespace
 from scipy.ndimage import gaussian_filter
 import pytorch_grad_cam as pgc
-from .core import InputError, show_value, check_number, one_of
+from .core import InputError, show_value, check_kind, check_number, one_of
 from fastai.vision.all import F, nn, patch, torch
 from .models import layer_outputs, layer_path, uncompiled, preserve_state
 from .interpret import CifarInterpretation
@@ -41,7 +41,7 @@ def pick_layer(
     sizes = {k: tuple(o.shapes[0][a] for a in o.axes[1:]) for k,o in outputs.items() if o.axes}
     outer = [k for k in sizes if '.' not in k] or list(sizes)
     good = [k for k in outer if min(sizes[k])>=5] or [k for k in sizes if min(sizes[k])>=5]
-    path = layer_path(layer or default_layer, sizes)
+    path = layer_path(check_kind('layer', layer or default_layer, str, "a module path such as 'stage2'"), sizes)
     if layer is None and good and path not in good: path = good[-1]
     shown = {k: f'{h}x{w}' for k,(h,w) in sizes.items()}
     if path not in sizes:
@@ -223,15 +223,15 @@ def show_map(
     ax.axis('off')
     ax.imshow(overlay(img, cam, scale, signed, alpha), interpolation='nearest')
     if not is_empty(cam, signed): return
-    ax.text(0.5, 0.5, 'no positive\nevidence', transform=ax.transAxes, ha='center', va='center', fontsize=7, color='white',
-            bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
+    ax.text(0.5, 0.5, 'no\ndifference' if signed else 'no positive\nevidence', transform=ax.transAxes, ha='center', va='center',
+            fontsize=7, color='white', bbox=dict(facecolor='black', alpha=0.6, lw=0, pad=2))
 
 # %% ../nbs/31_cam.ipynb #6f152e42
 _map_scales = dict(item='The maps of a picture share a scale: a dark one is weak.', each='Each map has a scale of its own.')
 
 def _color_bar(fig, axs, signed):
     "What the colors of the maps stand for"
-    ticks = {0: 'second class', 0.5: '0', 1: 'first class'} if signed else {0: '0', 1: 'strongest'}
+    ticks = {0: 'second class', 0.5: '0', 1: 'first class'} if signed else {0: 'no evidence', 1: 'strongest'}
     bar = fig.colorbar(ScalarMappable(cmap=_cmaps[signed]), ax=axs, location='bottom', fraction=0.02, aspect=30, pad=0.01)
     bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
 
@@ -272,12 +272,13 @@ def plot_cam(self:CifarInterpretation,
 ):
     "Each item above its maps, the strongest value under each, with a color bar"
     rows = self.scored(items)
-    targets = [targets] if isinstance(targets, str) else list(targets)
+    targets = list(targets) if isinstance(targets, (list,tuple)) else [targets]
     one_of('scale', scale, _map_scales)
     layer = pick_layer(self.learn.model, layer, self[rows.idxs[0]][0].shape[-2:], kwargs.get('allow_coarse', False))[0]
     signed = [isinstance(t, tuple) for t in targets]
     maps = [self.cam(rows, *(t if s else (t,)), method=method, layer=layer, **kwargs) for t,s in zip(targets, signed)]
-    fig,columns = _map_grid(len(rows), 1+len(targets), ncols, imsize, f'{method} at {layer}\n{_map_scales[scale]}')
+    fig,columns = _map_grid(len(rows), 1+len(targets), check_number('ncols', ncols, low=1, whole=True), imsize,
+                            f'{method} at {layer}\n{_map_scales[scale]}\nUnder each map: its strongest value.')
     for s in sorted(set(signed)): _color_bar(fig, columns, s)
     for col,*o in zip(columns, self.pictures(rows.idxs), rows, zip(*maps)): _draw_column(col, *o, signed, scale)
     for ax,t in zip(columns[::ncols,1:].flat, targets*len(columns)):

@@ -60,8 +60,7 @@ def edge_maps(imgs): # N x H x W x 3
 # %% ../nbs/33_cam_metrics.ipynb #16272cc6
 def contrast_maps(imgs): # N x H x W x 3
     "How far the color of each pixel is from the mean of the border's"
-    sides = imgs[:,0],imgs[:,-1],imgs[:,:,0],imgs[:,:,-1]
-    border = np.concatenate(sides, 1).mean(1)[:,None,None]
+    border = np.concatenate([imgs[:,0], imgs[:,-1], imgs[:,:,0], imgs[:,:,-1]], 1).mean(1)[:,None,None]
     return np.linalg.norm(imgs-border, axis=-1)
 
 # %% ../nbs/33_cam_metrics.ipynb #ac941f84
@@ -190,7 +189,7 @@ def _drawn_pairs(self:CifarInterpretation, n, seed):
     drawn = [draw_pair([vocab[o] for o in c], (seed, 2, i), side) for i,c in enumerate(classes)]
     imgs,masks = map(np.stack, zip(*drawn))
     xb = TensorImage(torch.from_numpy(imgs).permute(0,3,1,2).to(self.dl.device))
-    with preserve_state(model), torch.no_grad():
+    with preserve_state(model), uncompiled(), torch.no_grad():
         xb = self.dl.after_batch((xb, torch.zeros(n)))[0]
         top = model.eval()(xb).topk(2).indices.cpu().numpy()
     good = np.flatnonzero((np.sort(top)==np.sort(classes)).all(1))
@@ -271,13 +270,15 @@ def cascading_randomization(self:CifarInterpretation,
     was,rows = {o: maps(*o) for o in progress(combos, 'maps of the trained network')},[]
     parts = [k for k,o in model.named_children() if any(True for _ in o.parameters())][::-1]
     seeds,names = {o: seed+i for i,o in enumerate(parts)},dict(model.named_modules()) # all new: the same in both orders
+    places = {k: i for i,(k,_) in enumerate(model.named_children())}
     if order=='bottom-up': parts = parts[::-1]
     for i,part in progress(enumerate(parts), 'maps with new weights', len(parts)):
         _reset(model, part, seeds[part])
         for nm,layer in combos:
             found = _compare_maps(was[nm,layer], maps(nm, layer))
-            mean,at = found['correlation'],parts.index(layer_path(layer, names).split('.')[0])
-            decides = part==parts[-1] or order=='top-down' and i+1==at # all is new, or only what is above the layer
+            mean,place = found['correlation'],places[layer_path(layer, names).split('.')[0]]
+            # all is new, or only what is above the layer
+            decides = part==parts[-1] or order=='top-down' and i+1==sum(places[o]>place for o in parts)
             verdict = 'no map' if np.isnan(mean) else 'stays' if mean>=limit else 'changes'
             rows.append(dict(method=nm, layer=layer, part=part, **found, verdict=verdict if decides else ''))
     return pd.DataFrame(rows)
@@ -293,8 +294,7 @@ def randomization_verdicts(
         verdict = 'passes' if (t.verdict=='changes').all() else 'fails'
         rows.append({'layer': layer, 'method': method, 'above the layer': r.get(False, r[True]), 'all': r[True],
                      **t.filter(['entropy_rise']).iloc[-1], 'verdict': verdict})
-    order = table[['layer','method']].drop_duplicates()
-    return order.merge(pd.DataFrame(rows), on=['layer','method'])
+    return table[['layer','method']].drop_duplicates().merge(pd.DataFrame(rows), on=['layer','method'])
 
 # %% ../nbs/33_cam_metrics.ipynb #5948c703
 def pixel_order(

@@ -34,7 +34,7 @@ class CifarInterpretation(ClassificationInterpretation):
         self.logits,self.targs = logits,torch.as_tensor(targs)
         self.probs = logits.softmax(1)
         self.decoded = self.probs.argmax(1)
-        self.vocab = list(self.vocab)
+        self.vocab = list(map(str, self.vocab))
 
 # %% ../nbs/30_interpret.ipynb #3f1ee692
 @patch(cls_method=True)
@@ -63,9 +63,9 @@ def from_learner(cls:CifarInterpretation,
 def _take(items, idxs): return getattr(items, 'iloc', L(items))[idxs] # a data frame's rows too
 
 def _as_idxs(o):
-    "Indices as a list: of items, a tensor, an array, or one number"
-    if hasattr(o, 'tolist'): o = o.tolist()
-    return [getattr(i, 'idx', i) for i in (o if is_iter(o) else [o])]
+    "Indices as a list: of numbers, of items, of tensors or an array of them, or of one alone"
+    some = o if is_iter(o) and not hasattr(o, 'idx') else [o]
+    return [getattr(i, 'idx', i.tolist() if hasattr(i, 'tolist') else i) for i in some]
 
 # %% ../nbs/30_interpret.ipynb #12b353a9
 @patch
@@ -226,13 +226,13 @@ def show(self:ScoredItems,
     imsize:float=1.5, # width of a picture, inches
 ):
     "A gallery: each picture with its actual and its predicted class"
-    n,ncols = len(self),min(ncols, len(self))
+    n,ncols = len(self),min(check_number('ncols', ncols, low=1, whole=True), len(self))
     nrows = -(-n//ncols)
     fig,axs = get_grid(n, nrows, ncols, (ncols*imsize, nrows*(imsize+0.45)), return_fig=True, layout='constrained')
     for ax,img,o in zip(axs, self.interp.pictures(self.idxs), self):
         show_image(img, ax=ax, interpolation='nearest')
         text = o.actual if o.actual==o.predicted else f'{o.actual}\nas {o.predicted}'
-        ax.set_title(f'{text} {100*o.prob:.0f} %', fontsize=8, pad=3, parse_math=False)
+        ax.set_title(f'{text}\n{100*o.prob:.0f} %', fontsize=min(8, 9*imsize), pad=3, parse_math=False)
     return fig
 
 # %% ../nbs/30_interpret.ipynb #8cbb8a58

@@ -168,7 +168,7 @@ def layer_sizes(
 # %% ../nbs/20_models.ipynb #058c3654
 def layer_path(layer, names):
     "`layer` among `names`: `layer1` to `layer4`, as torchvision names them, are `stage1` to `stage4`, and back"
-    if layer in names or not isinstance(layer, str): return layer
+    if layer in names: return layer
     other = re.sub(r'^(stage|layer)(?=[1-4](\.|$))', lambda m: 'layer' if m[1]=='stage' else 'stage', layer)
     return other if other in names else layer
 

@@ -11,6 +11,8 @@ from cifar_fastai.data import cifar_dls
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.models import layer_outputs, layer_sizes, resnet18, summary
+from cifar_fastai.ood import known_features
+from cifar_fastai.predict import explain
 import cifar_fastai.cam_metrics # noqa: F401 (it adds methods)
 from learners import fitted, without_source
 
@@ -190,6 +192,10 @@ def test_the_main_direction_is_the_librarys():
         ours,ref = cam._main_direction(a),get_2d_projection(a)
         assert ours.shape==ref.shape and np.allclose(ours, ref, atol=1e-4*np.abs(ref).max()+1e-6)
 
+def alike(a, b):
+    "The same up to rounding, by the largest value: maps of a network that learned nothing are small"
+    return bool(0<b.abs().max() and (a-b).abs().max()<=1e-4*b.abs().max())
+
 def state(m):
     "Modes, hooks, flags, gradients, random states"
     grads = [(p.requires_grad, None if p.grad is None else p.grad.tolist()) for p in m.parameters()]
@@ -208,25 +214,25 @@ def test_the_network_comes_back_as_it_was(net, xb):
     m.load_state_dict(net.state_dict())
     a = check(m)
     for p in m.stage2.parameters(): p.requires_grad_(False)
-    assert torch.allclose(check(m), a, atol=1e-5)
+    assert alike(check(m), a)
     m.requires_grad_(False)
-    assert torch.allclose(check(m), a, atol=1e-5)
-    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16): assert torch.allclose(check(m), a, atol=1e-5)
+    assert alike(check(m), a)
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16): assert alike(check(m), a)
     m.requires_grad_(True); m.zero_grad(); m.eval()
     for nm in cam_methods: check(m, method=nm, layer='stage3')
 
 def test_batches_and_single_images_agree(net, xb):
     a = cam_maps(net, xb, [1,2,3,4])
-    assert torch.allclose(torch.cat([cam_maps(net, xb[i:i+1], [i+1]) for i in range(4)]), a, atol=1e-5)
-    assert torch.allclose(cam_maps(net, xb, [1,2,3,4], bs=3), a, atol=1e-5)
+    assert alike(torch.cat([cam_maps(net, xb[i:i+1], [i+1]) for i in range(4)]), a)
+    assert alike(cam_maps(net, xb, [1,2,3,4], bs=3), a)
 
 def test_the_map_of_a_difference_is_the_difference_of_maps(net, xb):
     "For methods that are linear in the score: red of a lead is blue of its opposite, whatever the sign of a logit"
     a,b = [1,2],[3,4]
     d = cam_maps(net, xb[:2], a, versus=b)
-    assert torch.allclose(d, cam_maps(net, xb[:2], a, signed=True)-cam_maps(net, xb[:2], b, signed=True), atol=1e-4)
+    assert alike(d, cam_maps(net, xb[:2], a, signed=True)-cam_maps(net, xb[:2], b, signed=True))
     lead,lag = (cam_maps(net, xb[:2], o, layer='stage3', versus=p) for o,p in ((a,b), (b,a)))
-    assert torch.allclose(lead, -lag, atol=1e-4)
+    assert alike(lead, -lag)
     for k in ('LayerCAM','GradCAM++','EigenCAM'):
         with pytest.raises(InputError, match="has no map of one class's lead over another"):
             cam_maps(net, xb[:2], a, k, versus=b)
@@ -364,6 +370,21 @@ def test_the_maps_of_a_compiled_network():
     assert n and layer_sizes(model)==layer_sizes(plain)
     got,ref = (cam_maps(o, xb, [1,2]) for o in (model, plain))
     assert len(compiled)==n and ref.max()>0 and (got-ref).abs().max()<=1e-5*ref.max()
+    torch._dynamo.reset()
+
+def test_a_learner_is_interpreted_uncompiled(source):
+    "Scores, maps, checks of maps, pictures from outside and features: none waits for a compiler"
+    def refuse(gm, inputs): raise AssertionError('the network was compiled')
+    torch._dynamo.reset()
+    learn = fitted(source)
+    learn.model.compile(backend=refuse)
+    interp = CifarInterpretation.from_learner(learn)
+    interp.decoded = interp.targs # all count as correct, whatever it learned
+    interp.plot_cam([0]); plt.close('all')
+    for f in (interp.pointing_game, interp.cascading_randomization, interp.road): f(('GradCAM',), ('layer2',), n=2)
+    assert explain(source.x[0], learn, versus='ring', target='star').cam.abs().max()>0
+    assert len(known_features(learn, 10).features['content'])==10
+    summary(learn.model, 'kernels', bs=2)
     torch._dynamo.reset()
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 import importlib, json, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from fastai.vision.all import nn, torch
+from fastai.vision.all import Learner, nn, torch
 from scipy.stats import spearmanr
 from cifar_fastai.cam import default_fails, default_layer, default_method
 from cifar_fastai.cam_metrics import (
@@ -178,6 +178,14 @@ def test_a_method_without_class_and_gradient_fails_and_one_without_a_map_too(int
     none = rand.assign(correlation=rand.correlation.where(~lost), verdict=rand.verdict.mask(lost, 'no map'))
     assert randomization_verdicts(none).set_index('method').verdict['GradCAM']=='fails'
 
+def test_a_layer_without_weights_is_judged_like_the_one_before_it(source, interp):
+    "The last activation of a network that is nobody's: what is above it is the linear layer alone"
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    other = CifarInterpretation.from_learner(Learner(interp.learn.dls, net, loss_func=interp.learn.loss_func))
+    other.decoded = other.targs
+    t = other.cascading_randomization(('GradCAM',), ('0','1'), n=4)
+    assert t.part.tolist()==['4','4','0','0'] and (t.verdict!='').all()
+
 def test_both_orders_end_with_the_same_network(interp):
     "From the head down and from the stem up: every weight is new in the end, and gets the same values"
     down,up = (interp.cascading_randomization(('HiResCAM',), ('stage2',), n=6, order=o) for o in ('top-down','bottom-up'))
@@ -214,6 +222,14 @@ def test_maps_that_ask_for_no_class_share_the_mass_equally(interp):
     assert t.share['blurred mask']>0.9 and t.hits['blurred mask']>0.9 and t.verdict['EigenCAM']=='fails'
     assert 0<t.images.iloc[0]<400 and t.images.nunique()==1
     pd.testing.assert_frame_equal(table().set_index('method'), t)
+
+def test_two_objects_of_a_compiled_network(interp, monkeypatch):
+    "Nothing is compiled, and the table is that of the same weights"
+    def refuse(gm, inputs): raise AssertionError('the network was compiled')
+    plain = interp.two_objects(('HiResCAM',), ('stage2',), n=100)
+    monkeypatch.setattr(interp.learn.model, '_compiled_call_impl', None)
+    interp.learn.model.compile(backend=refuse)
+    pd.testing.assert_frame_equal(interp.two_objects(('HiResCAM',), ('stage2',), n=100), plain)
 
 def test_two_objects_need_masks_and_a_network_that_knows_both(interp, monkeypatch):
     monkeypatch.setattr(interp.learn.model.head, 'forward', lambda x: torch.arange(10.).repeat(len(x), 1))

@@ -26,6 +26,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from cifar_fastai.core import InputError
 from cifar_fastai.interpret import CifarInterpretation, Scored
+from cifar_fastai.predict import explain
 from cifar_fastai.shapes import shapes10
 import cifar_fastai.cam_metrics # noqa: F401 (it adds methods)
 from learners import fitted, plain_net, without_source
@@ -190,6 +191,19 @@ def test_a_vision_learner(folder):
     assert interp.plot_cam([0]).get_suptitle().startswith('HiResCAM at 0.5\n')
     plt.close('all')
 
+def test_classes_that_are_numbers_are_named(folder, capsys):
+    "Two classes, no and yes, as many ask"
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=lambda p: sorted(p.glob('*/*.png')),
+                      get_y=lambda f: f.parent.name=='bee', item_tfms=Resize(32))
+    learn = Learner(block.dataloaders(folder, bs=4, device='cpu', num_workers=0), plain_net())
+    interp = CifarInterpretation.from_learner(learn)
+    look(interp)
+    assert set(interp.target_idxs('True', [0,1]).tolist())=={1} and interp.scored([0])[0].actual in ('False','True')
+    interp.print_classification_report()
+    assert 'True' in capsys.readouterr().out and interp.most_confused()[0][0] in ('False','True')
+    e = explain(sorted(folder.glob('*/*.png'))[0], learn)
+    assert {c for c,_ in e.prediction.top}=={'False','True'} and sum(p for _,p in e.prediction.top)==pytest.approx(1)
+
 def test_a_data_frame_and_one_channel(folder):
     "Items that are the rows of a data frame, gray images"
     files = sorted(folder.glob('*/*.png'))
@@ -223,11 +237,12 @@ def test_what_is_no_classifier_is_refused(folder):
         )
 
 def test_items_come_in_several_ways(source):
-    "A tensor of indices, an array, items, and a list of them"
+    "A tensor of indices, an array, items, a list of any of them, and an item alone"
     interp = CifarInterpretation.from_learner(without_source(source))
     idxs = interp.top_losses(3)[1]
-    for o in (idxs, idxs.numpy(), idxs.tolist(), interp.scored(idxs), [*interp.scored(idxs)], range(3)):
-        assert isinstance(interp.scored(o)[0], Scored) and len(interp.scored(o))==3
+    for o in (idxs, idxs.numpy(), idxs.tolist(), [*idxs], [*idxs.numpy()], interp.scored(idxs), [*interp.scored(idxs)]):
+        assert isinstance(interp.scored(o)[0], Scored) and interp.scored(o).idxs==idxs.tolist()
+    assert len(interp.scored(range(3)))==3 and interp.scored(interp.scored(idxs)[1]).idxs==[int(idxs[1])]
     assert len(interp.plot_cam(idxs, 'predicted').axes)==7
     plt.close('all')
     with pytest.raises(InputError, match='items are'): interp.scored(torch.tensor([], dtype=torch.long))
