@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import fill
 from .core import (
     count_epochs, figure_formats, InputError, one_of, read_json, save_figure, stage, write_atomic)
-from .options import check_out, command, option, read_params, records_command, take
+from .options import check_out, command, option, read_params, records_command, run_command, take
 
 # %% ../nbs/61_cli.ipynb #f3481019
 _groups = dict(data='policy progressive_sizes valid n_train n_valid', recipe='arch model_kw init label_smoothing tta')
@@ -91,7 +91,7 @@ def print_end(
     m,f = run.metrics,run.metrics['final']
     after = f"after {count_epochs(m['epochs_done'])} in {m['seconds']:.0f} s"
     if f.get('valid_n'):
-        print(f"valid accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) {after}")
+        print(f"{run.valid_name} accuracy {100*f['valid_acc']:.2f}% ({f['valid_correct']}/{f['valid_n']}) {after}")
     for k,v in m.get('tta', {}).items():
         print(f"with test-time augmentation ({k}) {100*v['acc']:.2f}% ({v['correct']}/{v['n']})")
     for o in m.get('diagnosis', []): print(f'- {o}')
@@ -194,14 +194,15 @@ _above = ("'above' is the share of test images that are less unusual; from 0.95 
 
 def print_predictions(head, table, bad, n_classes):
     "Say what a network made of pictures, and which of them could not be read"
-    print(head, table.to_string(index=False, na_rep=''), sep='\n')
+    narrow = table.rename(columns=lambda o: o.replace('probability', 'p')) # a line of a terminal has 80 columns
+    print(head, narrow.to_string(index=False, na_rep='', float_format='{:.3f}'.format), sep='\n')
     for _,why in bad: print(f'passed over: {why}', file=sys.stderr)
     print('', _shares.format(n_classes), *([_above] if table.above.notna().any() else []), sep='\n')
 
 # %% ../nbs/61_cli.ipynb #9b54f3b2
 @command('cifar-predict', picture_options, option('--csv', metavar='FILE', help='write the table there'))
 def cifar_predict(paths, csv=None, **options):
-    "Predict the classes of pictures of any size and mode, and say whether they are like what the network knows"
+    "Predict the classes of pictures, and say whether they are like what the network knows"
     if csv: check_out('--csv', csv, folder=True)
     clf,head = load_classifier(**options)
     table,bad = clf.predict_files(paths, **pick(options, ['k','resize']))
@@ -214,7 +215,7 @@ def cifar_predict(paths, csv=None, **options):
         versus='a class to subtract: red is evidence for the target, blue for this one'),
     take('predict.explain_files', 'out alpha'))
 def cifar_explain(paths, **options):
-    "Lay over pictures of any size the evidence for a class, as PNG files; for several also a table"
+    "Lay over pictures the evidence for a class, as PNG files; for several also a table"
     clf,head = load_classifier(**options)
     kwargs = {k: v for k,v in options.items() if k not in ('run','device')}
     print_predictions(head, *clf.explain_files(paths, **kwargs), len(clf.vocab))
@@ -232,7 +233,7 @@ def wait_for_stop():
     take('app.make_app', 'source device n_images'), take('app.serve_app', 'host port max_mb root_path'),
     option('--open', dest='open_browser', action='store_true', help='open the page in a browser'))
 def cifar_app(run_dir=None, **options):
-    "Explain pictures on a page in the browser, until Ctrl-C. Needs the extra: pip install cifar_fastai[app]"
+    "Explain pictures on a page in the browser, until Ctrl-C: it needs pip install cifar_fastai[app]"
     run = run_dir or newest_run()
     app = lib.app.make_app(run, **pick(options, ['source','device','n_images']))
     try:
@@ -266,7 +267,7 @@ def bench_accuracy(**options):
               'cifar-bench ablate --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json',
               'cifar-bench ablate --recipe fast20 --epochs 10 --valid 0.1 --variants mine.json'))
 def bench_ablate(variants, out, **options):
-    "Measure what each change to a base recipe does to the accuracy on held-out training images"
+    "Measure what each change to a recipe does to the accuracy on held-out training images"
     check_out('--out', out)
     changes = read_json(variants, 'give a JSON file: name of each variant to the fields that differ')
     rec = lib.experiments.ablate(recipe_of(options), changes, source_of(options), out=out, **pick(options, _series))
@@ -294,11 +295,10 @@ def bench_table(folder, all=False):
 def choose_command(prog, what, argv, commands, listing):
     "Call the one of `commands` that the first word names, with the other words; its exit code"
     argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0] in commands: return commands[argv[0]](argv[1:])
-    unknown = argv and argv[0] not in ('-h','--help')
-    if unknown: print(f"{prog}: error: unknown {what} {argv[0]!r}: choose from {', '.join(commands)}", file=sys.stderr)
-    else: print(listing.format('\n'.join(f"  {k:9} {f.__doc__.split(':')[0]}" for k,f in commands.items())))
-    return 2 if unknown else 0
+    if argv and argv[0] not in ('-h','--help'):
+        return run_command(prog, lambda: commands[one_of(what, argv[0], commands)](argv[1:]), {})
+    print(listing.format('\n'.join(f"  {k:9} {f.__doc__.split(':')[0]}" for k,f in commands.items())))
+    return 0
 
 benches = dict(accuracy=bench_accuracy, ablate=bench_ablate, explain=bench_explain, table=bench_table)
 
@@ -306,7 +306,7 @@ benches = dict(accuracy=bench_accuracy, ablate=bench_ablate, explain=bench_expla
 def cifar_bench(
     argv=None, # the bench and its options; by default those of the command line
 ) -> int: # exit code: 0, or 2 for a mistake of the user's
-    "Measure: accuracy over seeds, effects of changes, checks of maps, the results table"
+    "Measure accuracy over seeds, effects of changes and maps, and print the results table"
     listing = 'usage: cifar-bench BENCH [options]\n\n{}\n\ncifar-bench BENCH --help lists the options of each'
     return choose_command('cifar-bench', 'bench', argv, benches, listing)
 

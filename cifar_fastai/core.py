@@ -6,7 +6,7 @@
 __all__ = ['InputError', 'RunError', 'save_figure', 'read_json']
 
 # %% ../nbs/00_core.ipynb #c04e0004
-import io, json, math, os, re, secrets, sys, threading
+import io, json, math, os, re, secrets, shutil, sys, threading
 from configparser import ConfigParser
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -240,7 +240,8 @@ def has_bar() -> bool:
     return bool(IN_NOTEBOOK or sys.stdout.isatty())
 
 def say(line):
-    "Print a line about progress: beside the bars, or to standard error where there are none"
+    "Print a line about progress: over the bar of a terminal, or to standard error where there is none"
+    if sys.stdout.isatty(): line = f'\r{line:{shutil.get_terminal_size().columns-1}}'
     print(line, file=sys.stdout if has_bar() else sys.stderr, flush=True)
 
 def duration(seconds):
@@ -263,6 +264,12 @@ def stage(
     finally: timer.cancel()
 
 # %% ../nbs/00_core.ipynb #d9d8e29a
+def fit_label(bar, label):
+    "As much of `label` as fits into a line of the terminal: of a longer one, each update would leave a piece"
+    if not hasattr(bar, 'cols'): return label # in a notebook
+    bar.cols = shutil.get_terminal_size().columns-3 # which may have changed; ^C has its place, too
+    return label[:max(bar.cols-len(bar.prefix)-2*len(str(bar.total))-32, 0)]
+
 def progress(
     items, # what to go through
     label:str, # what is done with them, such as 'drawing maps'
@@ -275,7 +282,7 @@ def progress(
         return
     from fastprogress.fastprogress import progress_bar
     bar = progress_bar(items, total=total, leave=False)
-    bar.comment = label
+    bar.comment = fit_label(bar, label)
     try: yield from bar
     finally: bar.on_iter_end() # gone, whether the loop came to its end or not
 

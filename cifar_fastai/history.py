@@ -15,8 +15,9 @@ from itertools import takewhile
 from math import sqrt
 from pathlib import Path
 from fastai.callback.core import Callback
-from fastai.vision.all import AvgSmoothLoss, get_model, Learner, noop, patch, ProgressCallback, torch
-from .core import duration, InputError, md_table, md_text, progress
+from fastai.vision.all import (
+    AvgSmoothLoss, find_bs, get_model, Learner, noop, patch, ProgressCallback, ShowGraphCallback, torch)
+from .core import duration, fit_label, InputError, md_table, md_text, progress
 from .models import n_params
 from .sources import source_title
 
@@ -26,19 +27,25 @@ history_columns = [
 _log_head = ['epoch','lr','train loss','acc','correct','valid loss','acc','correct','seconds','img/s']
 _log_line = 'epoch {}  lr {}  train {} {} ({})  valid {} {} ({})  {} s  {} img/s'
 
+def _others(row): # metrics beside the accuracy
+    return [k for k in row if k not in (*history_columns, 'epochs','train_correct','train_n')]
+
 def _cells(row):
     "The cells of a row of the log, as text"
     res = [f"{row['epoch']}/{row['epochs']}", f"{row['lr']:.6f}"]
     for k in ('train','valid'):
         if f'{k}_n' not in row: res += ['-']*3
         else: res += [f"{row[f'{k}_loss']:.4f}", f"{100*row[f'{k}_acc']:.2f}%", f"{row[f'{k}_correct']}/{row[f'{k}_n']}"]
-    return [*res, f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}"]
+    more = [f'{v:.4f}' if isinstance(v, float) else '-' if v is None else str(v) for v in map(row.get, _others(row))]
+    return [*res, f"{row['seconds']:.1f}", f"{row['img_per_s']:.0f}", *more]
 
 def log_line(
     row:dict, # of a `History`
 ) -> str: # one line
     "A row of the log as a line of text"
-    return _log_line.format(*_cells(row)).replace('valid - - (-)', 'not validated')
+    cells,others = _cells(row),_others(row)
+    line = _log_line.format(*cells).replace('valid - - (-)', 'not validated')
+    return '  '.join([line, *(f'{k} {v}' for k,v in zip(others, cells[len(_log_head):]))])
 
 # %% ../nbs/23_history.ipynb #0aa815ac
 def describe(
@@ -68,6 +75,7 @@ class History(Callback):
     def validating(self): return self.learn.lock.locked() # by `validate` or `get_preds`, in a fit or outside
 
     def before_fit(self):
+        for cb in self.learn._grab_cbs(ShowGraphCallback): cb.run = hasattr(self.learn, 'progress') # else nowhere to draw
         if self.validating: return
         self.fresh,self.shown = True,self.learn.logger is not noop
         if self.shown: self.learn.logger = _no_table
@@ -128,6 +136,9 @@ def after_epoch(self:History):
     for k,(loss,correct,n) in self.sums.items():
         if n: row.update({f'{k}_loss': loss/n, f'{k}_acc': correct/n, f'{k}_correct': correct, f'{k}_n': n})
     row.update(seconds=self.clock()-self.start, img_per_s=self.sums['train'][2]/self.train_s)
+    r = self.recorder
+    values = dict(zip(r.metric_names, r.log)) if len(r.log)==len(r.metric_names) else {} # not validated
+    row.update({k: values.get(k) for k in r.metric_names if k not in ('epoch','train_loss','valid_loss','accuracy','time')})
     self.rows.append(row)
     if self.shown: self._show(row)
 
@@ -136,23 +147,37 @@ def after_epoch(self:History):
 def _show(self:History, row):
     bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
     if not isinstance(bar, NBMasterBar): return self.say(log_line(row))
-    for cells in [_cells(row)] if bar.lines else [_log_head, _cells(row)]: bar.write(cells, table=True)
+    for cells in [_cells(row)] if bar.lines else [[*_log_head, *_others(row)], _cells(row)]: bar.write(cells, table=True)
 
 @patch
 def __str__(self:History): return '\n'.join(map(log_line, self.rows)) or 'no epoch yet'
 
 @patch
-def _repr_markdown_(self:History): return md_table(_log_head, map(_cells, self.rows), 'r'*len(_log_head))._repr_markdown_()
+def __format__(self:History, spec): return repr(self) # where fastai's `summary` lists callbacks
+
+@patch
+def _repr_markdown_(self:History):
+    head = [*_log_head, *_others(self.rows[0] if self.rows else [])]
+    return md_table(head, map(_cells, self.rows), 'r'*len(head))._repr_markdown_()
 
 # %% ../nbs/23_history.ipynb #b7f178b7
+@patch
+def time_left(self:History) -> float: # seconds
+    "How long the fit still takes, by the epochs that are done, or by this one's steps while it is the first"
+    gone,trained = self.clock()-self.start,0 if self.training else self.train_s
+    first = trained+(gone-trained)*self.n_iter/(self.iter+1)
+    epoch = sum(r['seconds'] for r in self.rows)/len(self.rows) if self.rows else first
+    return max(epoch-gone, 0)+epoch*(self.n_epoch-self.epoch-1)
+
 @patch
 def _say_progress(self:History):
     "Say where the epoch is, once in `every` seconds"
     now,done = self.clock(),self.iter+1
     if now-self.last_said<self.every: return
     self.last_said = now
-    left = (now-self.start)/done*((self.n_epoch-self.epoch)*self.n_iter-done)
-    self.say(f'epoch {self.epoch+1}/{self.n_epoch}, step {done} of {self.n_iter}: {duration(left)} left')
+    speed = f'{find_bs(self.yb)*done/(now-self.start):,.0f} images/s'
+    where = f'epoch {self.epoch+1}/{self.n_epoch}, step {done} of {self.n_iter}'
+    self.say(f'{where}: {speed}, {duration(self.time_left())} left')
 
 # %% ../nbs/23_history.ipynb #82a166ae
 class DeviceSmoothLoss(AvgSmoothLoss):
@@ -164,7 +189,7 @@ class DeviceSmoothLoss(AvgSmoothLoss):
 
 # %% ../nbs/23_history.ipynb #15b18ef8
 class Progress(ProgressCallback):
-    "fastai's progress bar, which asks for the loss only when it is drawn, and knows of earlier epochs"
+    "fastai's progress bar, which asks for the loss only when it is drawn, and knows of the whole fit"
     def before_fit(self): # fastai's would take the logger, too
         if self.create_mbar: self.mbar = master_bar(range(self.n_epoch))
     def before_epoch(self): pass
@@ -176,10 +201,19 @@ class Progress(ProgressCallback):
         super().before_epoch()
         super().before_train()
 
+    def before_validate(self):
+        super().before_validate()
+        self._tell()
+
     def after_batch(self):
         drawn = self.pbar.last_v
         self.pbar.update(self.iter+1)
-        if self.pbar.last_v!=drawn and hasattr(self, 'smooth_loss'): self.pbar.comment = f'{self.smooth_loss.item():.4f}'
+        if self.pbar.last_v!=drawn: self._tell()
+
+    def _tell(self): # what is done, and when the fit ends
+        if self.learn.history.validating: return # outside of a fit
+        what = 'validating' if not self.training else f'{self.smooth_loss.item():.4f}'
+        self.pbar.comment = fit_label(self.pbar, f'{what}, {duration(self.learn.history.time_left())} left in all')
 
     def after_fit(self): pass
     def end_fit(self): # see `CifarLearner`: also after a fit that failed

@@ -107,7 +107,7 @@ class Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose options are parameters of the library, and whose errors are one line"
     def __init__(self, prog, text, examples=()):
         shown = ''.join(f'\n  {o}' for o in examples)
-        text = fill(text, 90)+('\n\nexamples:'+shown if shown else '')
+        text = fill(text, 78)+('\n\nexamples:'+shown if shown else '')
         super().__init__(prog, '%(prog)s [options]' if shown else None, text, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
         self.groups = {k: self.add_argument_group(k) for k in ('data','recipe','training','output')} if shown else {}
@@ -152,7 +152,8 @@ def run_command(prog, f, options):
     except OSError as e:
         if not e.filename: raise
         msg = f'{e.filename}: {e.strerror}'
-    except KeyboardInterrupt: return print(f'{prog}: stopped', file=sys.stderr) or 130
+    except KeyboardInterrupt as e: # on a line of its own, below the ^C of a terminal
+        return print('\n'*sys.stderr.isatty()+'; '.join([f'{prog}: stopped', *map(str, e.args)]), file=sys.stderr) or 130
     return print(f"{prog}: error: {' '.join(msg.split())}", file=sys.stderr) or 2
 
 # %% ../nbs/60_options.ipynb #643c0fc1

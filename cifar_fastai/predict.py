@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from fastai.vision.all import L, Learner, PILImage, get_files, nn, patch, show_image, store_attr, torch
 from .cam import cam_maps, default_method, is_empty, overlay, pick_layer, upsample_maps
 from .core import (
-    check_kind, check_number, figure_bytes, InputError, one_of, write_atomic)
+    check_kind, check_number, figure_bytes, InputError, one_of, progress, write_atomic)
 from .data import pick_device
 from .images import fit_image, image_endings, natural_order, open_image
 from .models import preserve_state, uncompiled
@@ -131,14 +131,14 @@ def describe_ood(p) -> str: # '' where a network has nothing to compare with
 @patch
 def _ask(self:ImageClassifier, xb, k, bs=64):
     "A `Prediction` of each of some `inputs`; the network comes back as it was"
-    check_number('k', k, low=1, high=len(self.vocab), whole=True)
+    check_number('k', k, low=1, high=max(3, len(self.vocab)), whole=True) # the default is for two classes too
     dev,res = next(self.model.parameters()).device,[]
     with preserve_state(self.model), uncompiled(), torch.no_grad(), torch.autocast(dev.type, enabled=False):
         self.model.eval()
         for o in xb.to(dev).split(bs):
             logits,feats = picture_features(self.model, o) if self.known else (self.model(o),None)
             far = map(self.known.rank, self.known.distance(feats).tolist()) if feats else [None]*len(o)
-            likeliest = (t.tolist() for t in logits.float().cpu().softmax(1).topk(k))
+            likeliest = (t.tolist() for t in logits.float().cpu().softmax(1).topk(min(k, len(self.vocab))))
             res += [Prediction([(self.vocab[i], p) for p,i in zip(ps, idxs)], d) for ps,idxs,d in zip(*likeliest, far)]
     return res
 
@@ -178,7 +178,7 @@ class Explanation:
         return '; '.join(filter(None, [likeliest, describe_ood(self.prediction)]))
 
     @property
-    def _map_of(self): return f'{self.target} over {self.versus}' if self.versus else self.target
+    def _map_of(self): return f'{self.target} (red) over {self.versus} (blue)' if self.versus else self.target
     def __repr__(self): return f'{self.line}; map of {self._map_of}: {self.how}'
 
 # %% ../nbs/32_predict.ipynb #8280805a
@@ -244,12 +244,12 @@ def show(self:Explanation,
     wide = min(w/h, 2)
     fig,axs = plt.subplots(
         1, 3, figsize=(imsize*(2*wide+0.8)+1.2,imsize+0.4), width_ratios=[wide,wide,0.8], layout='constrained')
-    for ax,img,title in zip(axs, (self.picture, self.overlay()), (f'{w}x{h}', f'{self._map_of}: {self.how}')):
+    for ax,img,title in zip(axs, (self.picture, self.overlay()), (f'{w}x{h}', f'{self._map_of}\n{self.how}')):
         show_image(img if max(img.size)<800 else ImageOps.contain(img, (800,800)), ax=ax, interpolation='nearest')
         ax.set_title(title, fontsize=8, parse_math=False)
     names,ps = zip(*self.prediction.top[::-1])
     axs[2].barh(names, ps, color=['C0' if n==self.target else '0.7' for n in names])
-    axs[2].set(xlim=(0,1))
+    axs[2].set(xlim=(0,1), xlabel='probability')
     axs[2].tick_params(labelsize=8)
     axs[2].set_title(describe_ood(self.prediction).replace(' than ', '\nthan ').replace(': ', '\n'), fontsize=8)
     return fig
@@ -291,7 +291,7 @@ def picture_files(
 def _rows_of(files, row):
     "A table with what `row` makes of each picture that can be read, and why the others cannot be"
     rows,bad = [],[]
-    for f in files:
+    for f in progress(files, 'looking at pictures'):
         try: img = open_image(f)
         except InputError as e: bad.append((f, str(e)))
         else: rows.append({'file': str(f).encode(errors='backslashreplace').decode(), **row(f, img)}) # a name need not be text

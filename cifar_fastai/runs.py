@@ -219,12 +219,13 @@ _held = set() # the lock files of this process
 def lock_folder(
     path, # of a run
 ):
-    "Keep other runs out of a folder within; raises `RunError` where one is at work in it"
+    "Keep other runs out of a folder within; raises `RunError` where one is at work in it; an interrupt says which it was"
     f = Path(path).resolve()/'.lock'
     if f in _held: raise RunError(f'folder {path} is in use by this process: let that run end')
     with writing_to(path): fd = _open_locked(f)
     _held.add(f)
     try: yield
+    except KeyboardInterrupt as e: raise KeyboardInterrupt(f'the run in {path} can be resumed') from e
     finally:
         _held.discard(f)
         with suppress(OSError): f.unlink()

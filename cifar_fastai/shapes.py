@@ -11,7 +11,7 @@ import numpy as np
 from contextlib import suppress
 from pathlib import Path
 from PIL import Image
-from .core import InputError, check_number, one_of, data_home
+from .core import InputError, check_number, one_of, data_home, progress
 
 # %% ../nbs/11_shapes.ipynb #8b079c6b
 _radius,_side,_fine = 1024,4096,2 # a shape's radius in its frame; the image's side; samples per pixel, each way
@@ -171,7 +171,7 @@ def _write_set(path, want):
     "Write the images, the masks and, last, the description"
     sha = hashlib.sha256()
     for s,split in enumerate(('train', 'test')):
-        for k,cls in enumerate(shapes10_classes):
+        for k,cls in enumerate(progress(shapes10_classes, f'drawing shapes10 ({split})')):
             dirs = [path/split/cls, path/'masks'/split/cls]
             for o in dirs: o.mkdir(parents=True)
             n,extra = divmod(want['n_'+split], 10)

@@ -78,15 +78,17 @@ def _views(learn, tta):
 
 # %% ../nbs/28_train.ipynb #ab98fmea
 def _final(run, learn):
-    "The last row of the history, about the weights as they are, and correct answers and images by class"
+    "The row of the epoch that the weights are of, else the last, as measured now; correct answers and images by class"
     last = learn.history.rows[-1] if learn.history.rows else {}
     if 'valid_acc' not in last: return last,None
     loss,*counts = _validate(learn, 'validating the weights that are kept')
     right,n = map(sum, counts)
-    if right!=last['valid_correct'] or not math.isclose(loss, last['valid_loss'], rel_tol=1e-3):
+    same = [r for r in learn.history.rows
+            if r.get('valid_correct')==right and math.isclose(loss, r['valid_loss'], rel_tol=1e-3)]
+    if last not in same:
         run.log('the weights that are kept are not those of the last validation: '
                 f'{100*right/n:.2f}% ({right}/{n})')
-    return ({**last, 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n},
+    return ({**[last, *same][-1], 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n},
             dict(zip(learn.dls.vocab, zip(*counts))))
 
 # %% ../nbs/28_train.ipynb #c1a7b017
@@ -98,7 +100,7 @@ def finish_run(
     "Write weights, metrics, diagnosis and curves of a trained learner; the metrics are those of the weights"
     hist,valid,(final,by_class) = learn.history,run.valid_name,_final(run, learn)
     rows,src = hist.rows,learn.dls.source
-    with writing_to(run.path):
+    with stage('writing the run folder'), writing_to(run.path):
         save_weights(learn.model, run.path, learn.dls.vocab, source_stats(src), src.size)
         if by_class: save_features(known_features(learn), run.path, read_json(run.path/'model.json')['weights_sha256'])
     res = dict(completed=completed, epochs_done=len(rows), seconds=sum(r['seconds'] for r in rows), final=final)

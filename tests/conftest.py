@@ -1,5 +1,6 @@
 "What the tests share: no network, small generated data, a trained run, and commands run in this process."
-import os
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler) # a shell switches Ctrl-C off in what it runs in the background
 os.environ.setdefault('MPLBACKEND', 'Agg')
 if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # processes side by side
 import offline

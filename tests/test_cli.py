@@ -46,9 +46,19 @@ def test_help_with_a_recipe_has_groups_and_examples_that_can_be_parsed(argv, cap
 helps = ['train', 'lr-find', 'report', 'predict', 'explain', 'app', 'bench', *(f'bench {o}' for o in cli.benches)]
 
 @pytest.mark.parametrize('argv', helps)
-def test_help_of_each_command_is_printed(argv, capsys):
+def test_help_of_each_command_is_printed(argv, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
     out,err,code = said(capsys, [*argv.split(), '-h'])
     assert (err,code)==('',0) and 'usage: ' in out and '`' not in out, out
+    assert max(len(l) for l in out.splitlines() if not l.startswith('  cifar-'))<=(100 if argv=='bench' else 80), out
+
+@pytest.mark.parametrize('argv', [[], ['bench']], ids=str)
+def test_commands_are_listed_in_a_line_each(argv, capsys):
+    "And the line is a whole sentence"
+    out,_,code = said(capsys, argv)
+    listed = re.findall(r'^  ([\w-]+) +(.+)$', out, re.M)
+    assert code==0 and [k for k,_ in listed]==list(cli.benches if argv else cli.commands)
+    for _,text in listed: assert len(text)<=88 and len(text.split())>3 and 'the extra' not in text, text
 
 def test_help_imports_nothing_heavy():
     r = subprocess.run(
@@ -145,17 +155,21 @@ def test_finder_names_what_it_chose_and_draws_the_curve(data_dir, tmp_path, caps
                 'width=8',
                 '--precision',
                 'fp32',
+                '--dpi',
+                '50',
             ]
         )
         == 0
     )
-    assert re.search(r'^minimum +\S+  \(chosen\)$', capsys.readouterr().out, re.M) and (tmp_path/'lr_find.png').exists()
+    assert re.search(r'^minimum +\S+  \(chosen\)$', capsys.readouterr().out, re.M)
+    with Image.open('lr_find.png') as img: assert round(img.info['dpi'][0])==50
 
-def test_options_of_a_recipe_reach_the_run(data_dir, tmp_path, monkeypatch):
+def test_options_of_a_recipe_reach_the_run(data_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ('--recipe plain --epochs 1 --bs 50 --lr 0.02 --policy flip --model-kw width=8 --sched-kw pct_start=0.5 '
              '--no-report --run-dir run')
     assert cifar_train(['--source', str(data_dir), '--device', 'cpu', *words.split()])==0
+    assert '\ntest accuracy ' in capsys.readouterr().out
     r = runs.Run('run').recipe
     assert (r.name, r.epochs, r.lr, r.model_kw, r.sched_kw['pct_start'], r.sched_kw['div']) == (
         'plain',
@@ -197,6 +211,7 @@ def test_predict_takes_the_newest_run_and_writes_a_table(album, run_dir, capsys)
         code == 0
         and 'run: runs/newest' in out
         and 'class 3' in out
+        and max(map(len, out.split('\n\n')[1].splitlines()))<=80
         and 'passed over: cannot read image album/torn.png' in err
     )
     assert len((album/'all.csv').read_text().splitlines())==3
@@ -247,6 +262,17 @@ def test_bench_explain_prints_each_check(run_dir, capsys):
 
 # ---- in a terminal, and in a kernel
 
+def test_what_stopped_at_ctrl_c_says_so_on_a_line_of_its_own():
+    "A terminal writes ^C where the bar was"
+    code = """import time
+from cifar_fastai import core, options
+def work():
+    for o in core.progress(range(300), 'waiting'): time.sleep(0.1)
+raise SystemExit(options.run_command('cifar-wait', work, {}))"""
+    with Terminal([sys.executable, '-c', code]) as t:
+        t.until('waiting'); t.ctrl_c()
+        assert t.wait()==130 and t.screen.splitlines()[-1]=='cifar-wait: stopped', t.screen
+
 @pytest.mark.slow # a process of its own that trains, finds a rate and writes a report
 def test_long_stages_in_a_terminal(data_dir, tmp_path):
     "Each has a bar with its name, which is gone afterwards; the loading of libraries is announced"
@@ -263,6 +289,8 @@ assert cli.cifar_train({[*base, '--epochs', '2', '--tta', 'flip', '--lr', '0.02'
     labels = (
         'loading PyTorch and fastai ...',
         'looking for a learning rate',
+        'validating, ',
+        ' left in all',
         'test-time augmentation (flip)',
         'scoring 50 images',
         'maps of ',

@@ -129,10 +129,10 @@ def test_stage_is_said_only_where_it_takes_long(monkeypatch):
         with stage('waiting'): time.sleep(0.2)
     assert err.getvalue()=='waiting ...\n'
 
-def in_terminal(code):
+def in_terminal(code, columns=100):
     "What a program writes to a pseudo-terminal, and its exit code"
     here,there = pty.openpty()
-    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'COLUMNS': '100'}
+    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'COLUMNS': str(columns)}
     p = subprocess.Popen([sys.executable, '-c', code], stdin=there, stdout=there, stderr=there, env=env)
     os.close(there)
     out = b''
@@ -161,6 +161,22 @@ try:
     for o in progress(range(3), 'drawing maps'): 1/0
 except ZeroDivisionError: print('again')''')
     assert code==0 and on_screen(out)==['end', 'again'] and '3/3' in out and 'drawing maps' in out, out
+
+def test_a_line_that_is_said_while_a_bar_is_drawn_does_not_stick_to_it():
+    out,code = in_terminal('''from cifar_fastai.core import progress, say
+for o in progress(range(3), 'drawing maps'):
+    if o==1: say('drawing ...')
+print('end')''')
+    assert code==0 and on_screen(out)==['drawing ...', 'end'], out
+
+@pytest.mark.parametrize('columns', [40, 60, 80])
+def test_a_bar_fits_on_a_line_of_a_narrow_terminal(columns):
+    "Else each update would leave a line; a terminal writes ^C at the end of it"
+    out,code = in_terminal('''from cifar_fastai.core import progress
+for o in progress(range(300), 'looking for a learning rate, which takes a while'): pass''', columns)
+    drawn = re.split('[\r\n]', out)
+    assert code==0 and '300/300' in out and max(map(len, drawn))<=columns-2, drawn
+    assert columns==40 or 'looking' in out
 
 def test_a_stage_is_named_in_a_terminal_where_it_takes_long():
     out,code = in_terminal('''import time

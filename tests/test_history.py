@@ -1,10 +1,11 @@
 "The log of a fit, its bar, its curves and its diagnosis; how sure an accuracy is."
-import os
+import os, re
 from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import pytest, torch
 from fastai.vision.all import (
-    AvgSmoothLoss, Callback, CancelBatchException, CSVLogger, FetchPredsCallback, ShortEpochCallback)
+    AvgSmoothLoss, Callback, CancelBatchException, CSVLogger, F1Score, FetchPredsCallback, ShortEpochCallback,
+    ShowGraphCallback, accuracy)
 from cifar_fastai.callbacks import ValidEvery
 from cifar_fastai.core import InputError
 from cifar_fastai.data import cifar_dls
@@ -12,6 +13,7 @@ from cifar_fastai.history import (
     Progress, accuracy_interval, diagnose, log_line, plot_history, plot_runs)
 from cifar_fastai.sources import load_source
 from learners import Raise, make_learner
+from terminal import on_terminal
 
 @pytest.fixture(scope='module')
 def source(data_dir): return load_source(data_dir, size=16)
@@ -34,16 +36,16 @@ class Skip(Callback):
 
 class Peek(Callback):
     "Validate in the middle of a fit, on the same images"
-    def after_train(self): self.learn.get_preds(dl=self.dls.valid, inner=True)
+    def after_train(self): self.learn.get_preds(dl=self.dls.valid, inner=True, reorder=False)
 
 @pytest.mark.parametrize(
     'cb',
     [lambda: FetchPredsCallback(ds_idx=0), lambda: ShortEpochCallback(0.5), lambda: ValidEvery(2), Skip, Peek],
     ids=['fetch', 'short', 'every', 'skip', 'peek'],
 )
-def test_history_is_what_the_recorder_says(cb, dls):
-    "Whatever else is predicted, skipped or cut short within an epoch"
-    learn = make_learner(dls)
+def test_history_is_what_the_recorder_says(cb, source):
+    "Whatever else is predicted, skipped or cut short within an epoch; the validation has five batches"
+    learn = make_learner(cifar_dls(source, 'none', bs=5, n_train=20, device='cpu'))
     with learn.no_logging(): learn.fit(2, 0.01, cbs=cb())
     for row,values in zip(learn.history.rows, learn.recorder.values): # these end with loss and accuracy
         assert ('valid_loss' in row)==(len(values)>1)
@@ -59,6 +61,15 @@ def test_history_counts_and_keeps_each_step(dls):
     assert list(learn.validate())==pytest.approx([row['valid_loss'], row['valid_acc']], rel=1e-4)
     assert len(learn.history.rows)==2 # `validate` leaves the history alone
     assert len(learn.get_preds(with_loss=True)[2])==50 # a loss of each item
+
+def test_history_is_whole_where_a_callback_validates(dls):
+    "fastai sends the events of a fit then, its recorder begins anew, and its count of epochs too"
+    class Look(Callback):
+        def after_train(self): self.value = self.learn.validate()
+    learn,look = make_learner(dls),Look()
+    with learn.no_logging(): learn.fit(2, 0.01, cbs=look)
+    assert [(r['train_n'], r['valid_n']) for r in learn.history.rows]==[(200,50)]*2 and len(learn.history.lrs)==8
+    assert [learn.history.rows[1][k] for k in ('valid_loss','valid_acc')]==pytest.approx(list(look.value), rel=1e-5)
 
 class Says(list):
     def __call__(self, o): self.append(o)
@@ -100,8 +111,8 @@ def test_a_line_a_minute_where_there_is_no_bar(dls):
     learn.fit(2, 0.01, cbs=Tick()) # 4 steps of 25 s and one of 40 s an epoch
     lines = [o for o in learn.history.say if ', step ' in o]
     assert lines == [
-        'epoch 1/2, step 3 of 4: 2 min left',
-        'epoch 2/2, step 3 of 4: 25 s left',
+        'epoch 1/2, step 3 of 4: 2 images/s, 2 min left',
+        'epoch 2/2, step 3 of 4: 2 images/s, 65 s left',
     ], lines
     learn.history.say.clear()
     with learn.no_logging(): learn.fit(1, 0.01, cbs=Tick())
@@ -113,6 +124,15 @@ def test_line_of_an_epoch_without_validation_says_so():
         epoch=1, epochs=2, lr=0.1, train_loss=1.0, train_acc=0.5, train_correct=5, train_n=10, seconds=1, img_per_s=2
     )
     assert log_line(row)=='epoch 1/2  lr 0.100000  train 1.0000 50.00% (5/10)  not validated  1.0 s  2 img/s'
+
+def test_line_of_an_epoch_keeps_large_counts_apart():
+    row = dict(
+        epoch=10, epochs=20, lr=0.1, train_loss=1.0, train_acc=0.5, train_correct=25000, train_n=50000,
+        valid_loss=1.2, valid_acc=0.562, valid_correct=5620, valid_n=10000, seconds=123.4, img_per_s=12345.6
+    )
+    assert log_line(row).split('  ')==[
+        'epoch 10/20', 'lr 0.100000', 'train 1.0000 50.00% (25000/50000)', 'valid 1.2000 56.20% (5620/10000)',
+        '123.4 s', '12346 img/s']
 
 def test_losses_of_the_recorder_are_fastais_own_though_no_step_waits(dls):
     class Losses(Callback):
@@ -129,7 +149,54 @@ def test_losses_of_the_recorder_are_fastais_own_though_no_step_waits(dls):
     assert torch.stack(list(learn.recorder.losses)).tolist()==pytest.approx(torch.stack(want).tolist(), rel=1e-6)
     assert float(learn.recorder.values[-1][0])==pytest.approx(float(want[-1]), rel=1e-6)
 
+def test_metrics_beside_the_accuracy_are_shown(dls):
+    "As fastai's table shows them; '-' where an epoch was not validated"
+    learn = make_learner(dls, metrics=[accuracy, F1Score(average='macro')], cbs=ValidEvery(2))
+    learn.history.say = said = Says()
+    learn.fit(2, 0.01)
+    f1 = learn.recorder.values[-1][-1]
+    assert said[1].endswith(' img/s  f1_score -') and said[2].endswith(f' img/s  f1_score {f1:.4f}')
+    assert learn.history.rows[1]['f1_score']==f1 and f'| {f1:.4f} |' in learn.history._repr_markdown_()
+    assert '| img/s | f1_score |' in learn.history._repr_markdown_()
+
 # ---- bars
+
+def bars_of(raw): return [o for o in re.split('[\r\n]', raw) if '|' in o]
+
+def test_bar_says_what_is_done_and_how_long_the_fit_still_takes(source, monkeypatch):
+    "Also where it validates, which is no second epoch of that number"
+    with on_terminal(monkeypatch) as told:
+        learn = make_learner(cifar_dls(source, 'none', bs=5, device='cpu'))
+        learn.fit(2)
+        learn.validate()
+    bars = bars_of(told[0])
+    train,valid = ([o for o in bars if f'/{n} ' in o and o.startswith('Epoch ')] for n in (40, 5))
+    assert len(train)>=12 and len(valid)>=10, bars
+    assert not any('validating' in o for o in train) and sum('validating' not in o for o in valid)<=2, valid
+    assert re.search(r'\... \d\.\d{4}, \d+ s left in all\]', train[3]) and 'left in all' in valid[-1], bars
+    assert not any('left in all' in o for o in bars if not o.startswith('Epoch ')), bars # `validate` is no fit
+
+def test_bars_of_a_fit_are_a_line_of_a_narrow_terminal(dls, monkeypatch):
+    with on_terminal(monkeypatch, columns=60) as told: make_learner(dls).fit(11)
+    assert max(map(len, bars_of(told[0])))<=58, bars_of(told[0]) # and ^C has its place
+
+def test_time_left_counts_the_validations(source):
+    "The clock is made here: 4 steps of 25 s and 2 of 20 s an epoch; how long a validation takes, the first one shows"
+    learn,clock,left = make_learner(cifar_dls(source, 'none', bs=50, device='cpu')),[0.],[]
+    learn.dls.valid.bs = 25
+    learn.history.clock = lambda: clock[0]
+    class Tick(Callback):
+        def before_batch(self): clock[0] += 25 if self.training else 20
+        def after_batch(self): left.append(self.learn.history.time_left())
+    with learn.no_logging(): learn.fit(2, 0.01, cbs=Tick())
+    assert left==[175, 150, 125, 100, 160, 140, 115, 90, 65, 40, 20, 0]
+
+def test_graph_is_left_out_where_nothing_is_drawn(dls):
+    "In a script, and with `no_bar`; also in a validation"
+    learn = make_learner(dls, cbs=ShowGraphCallback())
+    with learn.no_logging(): learn.fit(1)
+    learn.validate()
+    assert learn.show_graph.run and not hasattr(learn, 'progress')
 
 def test_bar_asks_for_the_loss_when_it_is_drawn():
     asked = []
@@ -137,13 +204,14 @@ def test_bar_asks_for_the_loss_when_it_is_drawn():
         def item(self): asked.append(1); return 0.5
     cb = Progress()
     assert cb.name=='progress' # where fastai looks for its bar
-    bar = SimpleNamespace(last_v=0, comment='')
+    bar = SimpleNamespace(last_v=0, comment='', total=100)
     bar.update = lambda v: setattr(bar, 'last_v', v if v%10==0 else bar.last_v)
-    cb.pbar,cb.learn = bar,SimpleNamespace(smooth_loss=Loss(), iter=0)
+    history = SimpleNamespace(validating=False, time_left=lambda: 120)
+    cb.pbar,cb.learn = bar,SimpleNamespace(smooth_loss=Loss(), iter=0, training=True, history=history)
     for i in range(100):
         cb.learn.iter = i
         cb.after_batch()
-    assert len(asked)==10 and bar.comment=='0.5000'
+    assert len(asked)==10 and bar.comment=='0.5000, 2 min left in all'
 
 # ---- curves
 

@@ -14,9 +14,11 @@ from fastai.vision.all import (
     imagenet_stats,
     load_learner,
     resnet18 as fastai_resnet18,
+    set_seed,
     vision_learner,
 )
 from PIL import Image
+from cifar_fastai import predict
 from cifar_fastai.data import cifar_block, cifar_dls
 from cifar_fastai.core import InputError
 from cifar_fastai.learner import cifar_learner
@@ -25,8 +27,14 @@ from cifar_fastai.predict import Explanation, ImageClassifier, explain, picture_
 
 def folder_dls(data_dir, **kw):
     return ImageDataLoaders.from_folder(data_dir, train='train', valid='test', bs=20, device='cpu', **kw)
-def plain(dls): return Learner(dls, resnet18(n_out=10, width=8), loss_func=CrossEntropyLossFlat())
-def ours(dls): return cifar_learner(dls, model_kw=dict(width=8), precision='fp32')
+def sharp():
+    "A network with logits far apart: else all pictures have almost the same probabilities, and comparing them is no test"
+    set_seed(0)
+    model = resnet18(n_out=10, width=8)
+    with torch.no_grad(): model.head.weight.mul_(100)
+    return model
+def plain(dls): return Learner(dls, sharp(), loss_func=CrossEntropyLossFlat())
+def ours(dls): return cifar_learner(dls, sharp(), precision='fp32')
 def reloaded(learn, path):
     learn.export(path)
     return load_learner(path)
@@ -85,10 +93,13 @@ def test_tensors_are_pictures(source):
     "`predict` and `explain` take a TensorImage of whole or of decimal numbers, as they take the array"
     learn,x = ours(cifar_dls(source, 'none', bs=20, device='cpu')),source.x[0]
     t = torch.from_numpy(x).permute(2,0,1)
-    with learn.no_bar(): want,clf = learn.predict(x)[2],ImageClassifier.from_learner(learn)
+    clf = ImageClassifier.from_learner(learn)
+    def asked(o):
+        with learn.no_bar(): return learn.predict(o)[2].numpy(),probs(clf, o),explain(o, learn).prediction.top[0][1]
+    want = asked(x)
+    assert np.abs(asked(source.x[1])[0]-want[0]).max()>0.01
     for o in (TensorImage(t), TensorImage(t).float()/255, t, torch.from_numpy(x)):
-        with learn.no_bar(): assert torch.allclose(learn.predict(o)[2], want, atol=1e-3)
-        assert clf.predict(o)[0].top[0][0]==explain(o, learn).target==clf.predict(x)[0].top[0][0]
+        for a,b in zip(asked(o), want): assert np.allclose(a, b, atol=1e-3)
     with pytest.raises(InputError, match='is not an image'): explain(TensorImage(t).float()/255-1, learn)
 
 @pytest.fixture(scope='module')
@@ -210,6 +221,14 @@ def test_a_folder_is_explained_at_the_size_of_each_picture(album, clf):
     for i in range(12):
         with Image.open(f'explained/{i}-map.png') as o: assert o.size==(96,80+10*i)
     pd.testing.assert_frame_equal(clf.predict_files('album')[0], table.drop(columns='map'))
+
+@pytest.mark.parametrize('how', ['predict_files','explain_files'])
+def test_pictures_of_a_folder_are_counted(how, album, clf, monkeypatch):
+    "So that a large folder is not looked at in silence"
+    seen = []
+    monkeypatch.setattr(predict, 'progress', lambda items, label: seen.append((len(items), label)) or items)
+    getattr(clf, how)('album')
+    assert seen==[(14, 'looking at pictures')]
 
 def test_maps_of_an_earlier_call_are_no_pictures(album, clf):
     for f in album.glob('[4-9n1]*.png'): f.unlink()

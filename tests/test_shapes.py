@@ -65,6 +65,13 @@ def test_a_smaller_set_begins_a_larger_one(small, tmp_path):
     other = shapes10(tmp_path/'other', 20, 10)
     for f in other.glob('t*/*/*.png'): assert f.read_bytes()==(small/f.relative_to(other)).read_bytes()
 
+def test_drawing_is_counted(tmp_path, monkeypatch):
+    "All of the set takes half a minute"
+    seen = []
+    monkeypatch.setattr(shapes, 'progress', lambda items, label: seen.append((len(items), label)) or items)
+    shapes10(tmp_path/'told', 20, 10)
+    assert seen==[(10, 'drawing shapes10 (train)'), (10, 'drawing shapes10 (test)')]
+
 def test_odd_numbers_are_spread_over_the_classes(small, tmp_path):
     odd = shapes10(tmp_path/'odd', 13, 10, seed=np.int64(3))
     assert [len(list((odd/'train'/c).iterdir())) for c in shapes10_classes]==[2,2,2]+[1]*7

@@ -1,7 +1,7 @@
 """Training a recipe into a run folder: metrics of the weights beside them, the finder's rate, compiling, cut off and
 resumed"""
 import json, os, signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -53,6 +53,7 @@ def test_metrics_are_those_of_the_best_weights(source, tmp_path, monkeypatch):
         run, source
     ) == sum(c for c, _ in m['by_class'].values())
     assert abs(m['final']['valid_loss']-first['valid_loss'])<1e-3*first['valid_loss']
+    for k in ('epoch','train_loss','train_acc'): assert abs(m['final'][k]-first[k])<1e-4, k # of their epoch, too
     assert 'the weights that are kept are not those of the last validation: ' in log(run)
 
 def test_a_run_ends_with_the_metrics_of_its_last_epoch(source, tmp_path):
@@ -60,6 +61,12 @@ def test_a_run_ends_with_the_metrics_of_its_last_epoch(source, tmp_path):
     for name,cbs in (('plain',{}), ('ema',{'ema': {'decay': 0.9}})):
         run = train(Recipe(epochs=1, cbs=cbs, **small), source, tmp_path/name, device='cpu')
         assert metrics(run)['final']['valid_correct']==Run(run).history[0]['valid_correct']==measured(run, source)
+
+def test_what_takes_long_and_has_no_steps_is_named(source, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, 'stage', lambda label: seen.append(label) or nullcontext())
+    train(Recipe(epochs=1, **small), source, tmp_path/'run', device='cpu')
+    assert seen==['preparing loaders and network', 'writing the run folder']
 
 class StopLate(Callback):
     "Ctrl-C within the second epoch"

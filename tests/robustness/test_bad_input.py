@@ -42,6 +42,7 @@ options = [
     ('--epochs 0', 'epochs is 0'),
     ('--epochs -1', 'epochs is -1'),
     ('--epochs two', "'two'"),
+    ('--epoch 3', 'unrecognized arguments: --epoch 3; did you mean --epochs?'),
     ('--lr -0.1', 'lr is -0.1'),
     ('--lr 0', 'lr is 0'),
     ('--lr nan', 'lr is nan'),
@@ -350,7 +351,7 @@ commands = [
         'explain {tmp}/empty --run {run}',
         'no pictures: name files, or folders that have some',
     ),
-    ('bench acuracy', "unknown bench 'acuracy': choose from accuracy, ablate, ..."),
+    ('bench acuracy', "unknown bench 'acuracy': did you mean 'accuracy'? choose from accuracy, ablate, ..."),
     ('bench accuracy --seeds 0 --source {data}', 'seeds is 0: it must be a whole number at least 1'),
     ('bench accuracy --seeds x', "argument --seeds: invalid int value: 'x' (see cifar-bench accuracy --help)"),
     (
@@ -443,7 +444,7 @@ commands = [
     ),
     ('bench explain {run} --source nowhere', "nothing at 'nowhere': give a folder ..."),
     ('bench explain {run} --device gpu', "device 'gpu' cannot be used (...): try 'cpu'"),
-    ('trian', "unknown command 'trian': choose from train, lr-find, ..."),
+    ('trian', "unknown command 'trian': did you mean 'train'? choose from train, lr-find, ..."),
 ]
 texts = dict(
     list='[1]',

@@ -88,3 +88,20 @@ def test_command_says_so_and_goes_on(data_dir, tmp_path, capsys, monkeypatch):
     assert sha(tmp_path/'run')==sha(tmp_path/'whole')
     same = lambda run: [{k: v for k,v in r.items() if k not in ('seconds','img_per_s')} for r in read_history(run)]
     assert same(tmp_path/'run')==same(tmp_path/'whole')
+
+@pytest.mark.parametrize('at', ['step', 'measuring'])
+def test_a_run_stopped_at_once_can_be_resumed_and_the_command_says_which(at, data_dir, tmp_path, capsys, monkeypatch):
+    "By Ctrl-C twice in a step, or once after the last epoch"
+    import cifar_fastai.train as module
+    def press(*args): os.kill(os.getpid(), signal.SIGINT)
+    class PressTwice(Callback):
+        def before_batch(self):
+            if self.train_iter==5: press(); press()
+    if at=='measuring': monkeypatch.setattr(module, '_views', press)
+    else: monkeypatch.setattr(module, 'cifar_learner', lambda *a, **kw: cifar_learner(*a, **{**kw, 'cbs': PressTwice()}))
+    run,argv = tmp_path/'run','--epochs 2 --bs 50 --model-kw width=8 --device cpu --tta flip --no-report'.split()
+    code = cifar_train(['--source', str(data_dir), '--run-dir', str(run), *argv])
+    assert (code, capsys.readouterr().err)==(130, f'cifar-train: stopped; the run in {run} can be resumed\n')
+    monkeypatch.undo()
+    assert cifar_train(['--resume', str(run), '--no-report'])==0
+    assert 'with test-time augmentation (flip)' in capsys.readouterr().out and len(read_history(run))==2
