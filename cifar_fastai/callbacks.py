@@ -13,7 +13,7 @@ from functools import partial
 from fastai.callback.core import Callback
 from fastai.vision.all import (
     CancelFitException, CancelValidException, CutMix, EarlyStoppingCallback, get_model, GradientClip, L, Learner,
-    MixedPrecision, MixUp, torch)
+    MixedPrecision, MixUp, torch, TrackerCallback)
 from .core import check_number, check_numbers, one_of, RunError
 
 # %% ../nbs/22_callbacks.ipynb #569b3989
@@ -82,6 +82,12 @@ class ValidEvery(Callback):
     def __init__(self,
         n:int=1, # epochs between validations
     ): self.n = check_number('valid_every', n, low=1, whole=True)
+    def before_fit(self):
+        for cb in self.learn._grab_cbs(TrackerCallback):
+            if self.n>1 and cb.monitor!='train_loss' and not getattr(cb, 'every_epoch', False):
+                raise RunError(f"{type(cb).__name__} watches {cb.monitor} in every epoch, and validation is left out in some "
+                               f"(once every {self.n}): let it watch 'train_loss', or validate in each epoch")
+
     def before_validate(self):
         asked = self.learn.lock.locked() # by `validate` or `get_preds`
         if not asked and (self.epoch+1)%self.n and self.epoch+1<self.n_epoch: raise CancelValidException

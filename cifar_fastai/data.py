@@ -8,8 +8,8 @@ __all__ = ['Item', 'ItemImage', 'split_idxs', 'measure_stats', 'source_stats', '
 # %% ../nbs/14_data.ipynb #2a5be389
 import gc
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Image, IntToFloatTensor, L, Normalize, Path,
-    PILImage, TensorCategory, TensorImage, TfmdDL, Transform, TransformBlock, default_device, defaults, noop, np, patch,
-    random, torch)
+    PILImage, TensorCategory, TensorImage, TfmdDL, Transform, TransformBlock, default_device, defaults, itertools,
+    noop, np, patch, random, torch)
 from .core import InputError, check_number, one_of
 from .sources import Source, load_source
 from .images import fit_image, open_image
@@ -40,8 +40,7 @@ def item_label(o): return o.label
 
 def spread_items(items, n=2000):
     "At most `n` of the items, from all over them, since folders are in the order of their classes"
-    at = np.linspace(0, len(items)-1, min(n, len(items))).round().astype(int)
-    return L(items)[at]
+    return L(items)[np.linspace(0, len(items)-1, min(n, len(items))).round().astype(int)]
 
 # %% ../nbs/14_data.ipynb #05452939
 class ItemImage(Transform):
@@ -194,7 +193,7 @@ _not_on_device = ", so batches cannot be made on the device: use the loader 'cpu
 def _device_batches(self:CifarDL, samps, tfms=noop):
     "Batches in channels-last, made on the device, several at once; `tfms`: for all of them"
     if not self._is_plain(): raise InputError(f'a transform of items was added{_not_on_device}')
-    samps = np.asarray(samps if hasattr(samps, '__len__') else list(samps), int)
+    samps = np.asarray(samps if hasattr(samps, '__len__') else list(itertools.islice(samps, self.n)), int)
     if self.drop_last: samps = samps[:len(samps)//self.bs*self.bs]
     at = torch.from_numpy(samps).to(self.device, non_blocking=True)
     g,n,(x,rows,ys,policy) = torch.Generator(self.device).manual_seed(self.epoch_seed),self._n_at_once(),self.on_device

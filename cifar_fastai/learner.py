@@ -134,7 +134,8 @@ def cifar_learner(
     device = torch.device(check_kind('dls', dls, DataLoaders, 'a DataLoaders, such as cifar_dls gives').device)
     precision = pick_precision(precision, device)
     model = _prepare(_network(arch, dls, model_kw), init, dls, channels_last)
-    if compile: model.compile() # in place, so that names of weights stay
+    if compile: # in place, so that names of weights stay; the compiler would choose channels-last by itself
+        model.compile(options=None if channels_last_is_safe(model, device) else dict(layout_optimization=False))
     smoothing = check_number('label_smoothing', label_smoothing, low=0, below=1)
     opt,hps = _optimizer(opt, opt_kw, lr, wd, device)
     cbs = [History(), _CheckLabels(), *_device_callbacks(model, device, precision), *L(cbs)]

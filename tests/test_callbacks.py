@@ -1,6 +1,7 @@
 "Callbacks: averages are what a loop by hand gives, penalties stay out of the log, views and sizes are what they say."
+from contextlib import nullcontext
 import pytest, torch
-from fastai.vision.all import Callback, CrossEntropyLossFlat, Learner, SaveModelCallback
+from fastai.vision.all import Callback, CrossEntropyLossFlat, EarlyStoppingCallback, Learner, SaveModelCallback
 from cifar_fastai import callbacks
 from cifar_fastai.callbacks import (
     EMA, Penalty, TTA, ValidEvery, deterministic_algorithms, explain_errors, ttas)
@@ -65,6 +66,15 @@ def test_ema_averages_a_network_without_counts(dls):
     learn = make_learner(dls, model_kw=dict(width=8, norm='layer'), cbs=EMA(0.9))
     with learn.no_logging(): learn.fit(1, 0.01)
     assert learn.ema.n==4
+
+@pytest.mark.parametrize('cb,fits', [
+    (SaveModelCallback('valid_loss'), False), (EarlyStoppingCallback('accuracy'), False),
+    (SaveModelCallback('train_loss'), True), (SaveModelCallback(every_epoch=True), True)], ids=str)
+def test_what_watches_validations_needs_one_in_every_epoch(cb, fits, dls, tmp_path):
+    "fastai's trackers end in an IndexError else"
+    learn = make_learner(dls, path=tmp_path)
+    says = nullcontext() if fits else pytest.raises(RunError, match='validation is left out .* every 2')
+    with learn.no_logging(), says: learn.fit(3, 0.01, cbs=[ValidEvery(2), cb])
 
 # ---- what is differentiated, and what is shown
 

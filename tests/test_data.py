@@ -1,6 +1,7 @@
 "Splits, the loader of each kind, and the data block"
 import contextlib, io, pickle
 import albumentations as A
+import matplotlib.pyplot as plt
 import fastai.torch_core
 import numpy as np, pytest, torch
 from fastai.vision.all import (CrossEntropyLossFlat, Learner, ShortEpochCallback, TensorImage, ToTensor, Transform,
@@ -60,7 +61,7 @@ def test_validation_batches_are_the_source_in_its_order(loader, source):
 
 @pytest.mark.parametrize('loader', ('cpu','device'))
 def test_an_epoch_has_each_training_item_once_less_the_last_partial_batch(loader, source):
-    dl = make_dls(source, loader=loader).train
+    dl = make_dls(source, 'crop_flip', loader=loader).train
     one,two = ([o.numpy().tobytes() for o in images(dl)] for _ in range(2))
     assert len(dl)==6 and len(set(one))==len(set(two))==180 and one!=two
 
@@ -180,6 +181,19 @@ def test_new_loader_is_of_its_kind_and_empty_ones_hold_no_data(source):
     new = dls.train.new(bs=16)
     assert type(new) is CifarDL and len(first(new)[0])==16
     assert len(pickle.dumps(dls.new_empty()))<50_000
+
+@pytest.mark.parametrize('loader', ('cpu','device'))
+def test_one_image_many_times(loader, source):
+    "`show_batch(unique=True)` asks for the first item without end"
+    dl = make_dls(source, 'crop_flip', loader=loader).train
+    def without_end():
+        yield from [0]*10_000
+        raise AssertionError('more was taken than there are items')
+    dl.get_idxs = without_end
+    xb,yb = dl.one_batch()
+    assert len({*yb.tolist()})==1 and len({x.numpy().tobytes() for x in xb})>1 # augmented each time
+    dl.show_batch(unique=True, max_n=4)
+    plt.close('all')
 
 def test_predict_takes_an_array_an_item_or_a_picture(source):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))

@@ -38,6 +38,14 @@ def dls(small): return cifar_dls(small, 'none', bs=50, device='cpu')
 
 # ---- what it is made of
 
+@pytest.mark.parametrize('width,options', [(8, dict(layout_optimization=False)), (16, None)])
+def test_a_narrow_network_is_not_compiled_into_channels_last(width, options, dls, monkeypatch):
+    "On a CPU that ends the process; `pytest -m slow tests/test_cam.py -k a_compiled_learner` trains one"
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self, **kwargs: asked.append(kwargs))
+    make_learner(dls, model_kw=dict(width=width), compile=True)
+    assert asked==[dict(options=options)]
+
 def test_loss_is_cross_entropy_as_a_plain_tensor(dls):
     loss_func = make_learner(dls).loss_func
     x,y = torch.randn(6,10),TensorCategory(torch.arange(6))
@@ -63,6 +71,13 @@ def test_network_for_other_classes_is_refused(dls):
         make_learner(dls, model_kw=dict(width=8, n_out=5))
 
 
+def test_summary_names_the_history(dls):
+    "fastai lists callbacks by what they print, and `History` prints its rows"
+    learn = make_learner(dls)
+    with learn.no_logging(): learn.fit(2)
+    with learn.no_bar(): lines = learn.summary().splitlines()
+    assert '  - History' in lines and not [o for o in lines if 'epoch' in o]
+
 def test_names_of_fastai_stay_after_both_star_imports():
     "`vision_learner(dls, resnet18)` works"
     import fastai.vision.all as theirs
@@ -84,8 +99,10 @@ def test_one_precision_at_a_time(dls):
             and learn.mixed_precision is precisions(learn)[0]
             and ' in bf16' in describe(learn)
         )
+    seen = set()
+    learn.model.head.register_forward_hook(lambda m, i, o: seen.add(o.dtype))
     with learn.no_logging(): learn.fit(1, 0.01)
-    assert np.isfinite(learn.history.rows[0]['train_loss'])
+    assert np.isfinite(learn.history.rows[0]['train_loss']) and seen=={torch.bfloat16}
     assert not precisions(learn.to_fp32()) and ' in fp32' in describe(learn)
 
 oom = torch.OutOfMemoryError('no memory')

@@ -1,5 +1,4 @@
 "Optimizers, schedules and the finder: groups by depth, Muon's steps, PyTorch's own schedule, and nothing left behind."
-from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np, pytest, torch
 from fastai.vision.all import Callback, CSVLogger, L, ReduceLROnPlateau, SaveModelCallback, params
@@ -191,7 +190,8 @@ def test_plot_lr_names_its_axes():
 
 # ---- the finder
 
-def test_find_lr_names_its_suggestions(source):
+def test_find_lr_names_its_suggestions(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     learn = make_learner(cifar_dls(source, bs=20, device='cpu'))
     found = find_lr(learn, num_it=60, plot=False)
     assert list(found) == ['valley', 'steep', 'minimum', 'slide', 'least'] and found['least'] == pytest.approx(
@@ -199,7 +199,7 @@ def test_find_lr_names_its_suggestions(source):
     )
     assert found['least']==found.lrs[np.argmin(found.losses)] and all(1e-6<v<10 for v in found.values())
     assert str(found).startswith(f'{found.chosen:.3g} (minimum); other suggestions: valley ')
-    assert not list(Path('.').glob('models*')), 'the finder left a folder behind'
+    assert not list(tmp_path.iterdir()), 'the finder left a folder behind'
 
 @pytest.mark.parametrize('kw,says', [(dict(num_it=10), 'num_it is 10'), (dict(chosen='vally'), 'unknown suggestion'),
     (dict(start_lr=10, end_lr=1e3, num_it=30), 'diverged'), (dict(start_lr=1, end_lr=0.1), 'end_lr is'),
