@@ -24,7 +24,7 @@ plan_accuracy() {
   ( seeds fast20 5 5; seeds plain 5 5; variants images 'translate 2' smaller ) &
   ( cap=75 sig=INT PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 one cuda "$py" -m pytest -m cuda -q -rA tests/test_train.py tests/robustness/test_trouble.py
     seeds quick 5 5; seeds plain5 5 5; variants weights 'average of' 'no warm-up' ) &
-  ( seeds R1 1 20 --opt adam --lr 0.005; seeds R1 1 20 --policy crop_flip; variants rates 'batch 250' 'rate 0.1' ) &
+  ( seeds R1 1 20 --opt adam; seeds R1 1 20 --policy crop_flip; variants rates 'batch 250' 'rate 0.1' ) &
   wait
 }
 

@@ -50,8 +50,7 @@ harmless = ('seed','precision','valid_every','tta') # fields that leave a recipe
 
 def recipe_changes(r):
     "The fields in which `r` is not the recipe of its name"
-    was = asdict(recipes[r.name])
-    return {k: v for k,v in asdict(r).items() if v!=was[k] and k!='note'}
+    return {k: v for k,v in asdict(r).items() if v!=getattr(recipes[r.name], k) and k!='note'}
 
 def run_label(base, changed, skip=harmless):
     "A file name for a recipe with changes"
@@ -257,6 +256,7 @@ def plot_ablation(
     ax = plt.subplots(figsize=(6, 0.8+0.3*len(rows)))[1]
     ax.errorbar(effects, [*rows], xerr=bars, fmt='o', ms=4, capsize=2)
     ax.axvline(0, color='0.3', lw=1)
-    ax.set(xlabel='effect on held-out accuracy, points (bars: 2 standard errors)', ylim=(len(rows)-0.5, -0.5))
+    ax.set(title='Effect of each change', xlabel='effect on held-out accuracy, points (bars: 2 standard errors)',
+           ylim=(len(rows)-0.5, -0.5))
     ax.grid(alpha=0.3, axis='x')
     return ax

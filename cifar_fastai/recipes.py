@@ -80,7 +80,7 @@ def recipe_callbacks(
     for name,kw in r.cbs.items():
         if name in _gone: raise InputError(f'cbs has {name}, which is no longer there: leave it out')
         one_of('callback', name, named_cbs)
-        check_kind(f'cbs {name}', kw, dict, 'its arguments by name, such as {}')
+        check_kind(f'cbs {name}', kw, dict, f'its arguments by name, such as {{"{named_cbs[name][1] or "l2"}": {kw!r}}}')
         try:
             for k in kw.keys()&_option_ranges: check_number(k, kw[k], **_option_ranges[k])
             cbs.append(named_cbs[name][0](**kw))

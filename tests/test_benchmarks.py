@@ -210,11 +210,17 @@ def test_plans_of_a_short_lease_can_be_read(tmp_path):
     }, r.stderr
     for o in lines: check(o)
 
-def test_variants_of_fast20_are_recipes():
-    variants = json.loads((root/'benchmarks/fast20.json').read_text())
-    base = get_recipe('fast20', valid=0.1)
+variant_files = dict(zip('fast20 ablation norms norms-full finder finder-adam'.split(), 'fast20 plain R3 R3 R2 R5'.split()))
+
+def test_every_file_of_variants_is_tested():
+    assert {p.stem for p in (root/'benchmarks').glob('*.json')}==set(variant_files)
+
+@pytest.mark.parametrize('name', variant_files)
+def test_variants_are_recipes(name):
+    variants = json.loads((root/f'benchmarks/{name}.json').read_text())
+    base = get_recipe(variant_files[name], valid=0.1, **dict(label_smoothing=0.1) if name=='ablation' else {})
     check_variants(base, variants)
-    assert all(get_recipe(base, **o)!=base for o in variants.values())
+    for o in variants.values(): assert o.keys()<=vars(base).keys() and get_recipe(base, **o)!=base, o
 
 # ---- label errors
 

@@ -119,10 +119,12 @@ def test_records_of_earlier_versions_are_read():
     assert '| 92.50 ± 0.17 |' in row
     assert '| no label smoothing |' in ablation_table(root/'results/tried/ablation-proxy.json')
 
-def test_ablation_gives_differences_and_their_standard_error(source, tmp_path):
+def test_ablation_gives_differences_and_their_standard_error(source, tmp_path, capsys):
     base = get_recipe('plain', valid=0.2, tta='none', **small)
     kwargs = dict(seeds=2, runs=tmp_path/'runs', device='cpu')
     rec = ablate(base, {'constant': dict(sched='constant')}, source, out=tmp_path/'a.json', **kwargs)
+    told = [o for o in capsys.readouterr().err.splitlines() if o.startswith('seed ')]
+    assert told==[f'seed {i} of 2: {k}' for i in (1,2) for k in ('base','constant')]
     row,d = rec['rows']['constant'],100*(np.array(rec['rows']['constant']['acc'])-np.array(rec['rows']['base']['acc']))
     assert (
         np.allclose([row['effect'], row['se']], [d.mean(), abs(d[0] - d[1]) / 2])
