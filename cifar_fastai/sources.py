@@ -343,7 +343,6 @@ def load_source(
         notes.append(s)
         if verbose: print(s)
     root,files,listed = _list_source(_find_source(src, say))
-    raw = _read_source(root, files, listed, size, skip_bad, cache, say)
-    res = _build_source(root, files, raw, say)
+    res = _build_source(root, files, _read_source(root, files, listed, size, skip_bad, cache, say), say)
     res.notes = notes
     return res

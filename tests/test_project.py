@@ -44,6 +44,9 @@ def test_notebook_is_saved_as_it_should_be(path):
             assert o['output_type']!='error', ''.join(o.get('traceback', []))
             assert 'object at 0x' not in json.dumps(o), 'an address as output'
             assert 'site-packages' not in json.dumps(o), 'a path of the machine it ran on'
+            assert o.get('name')!='stderr' or path.stem=='00_core', 'a line about progress' # core shows one
+            assert 'Error in callback' not in json.dumps(o), 'a figure could not be drawn'
+            assert 'Figure size' not in json.dumps(o) or 'image/' in json.dumps(o), 'a figure without its picture'
     long = [len(c['source']) for c in code if len(c['source'])>45]
     assert not long, f'code cells of {long} lines'
     assert path.stat().st_size<1_200_000
