@@ -271,13 +271,13 @@ def plot_cam(self:CifarInterpretation,
     **kwargs # passed on to `cam`: `smooth`, `allow_coarse`
 ):
     "Each item above its maps, the strongest value under each, with a color bar"
-    rows = self.scored(items)
+    rows,ncols = self.scored(items),check_number('ncols', ncols, low=1, whole=True)
     targets = list(targets) if isinstance(targets, (list,tuple)) else [targets]
     one_of('scale', scale, _map_scales)
     layer = pick_layer(self.learn.model, layer, self[rows.idxs[0]][0].shape[-2:], kwargs.get('allow_coarse', False))[0]
     signed = [isinstance(t, tuple) for t in targets]
     maps = [self.cam(rows, *(t if s else (t,)), method=method, layer=layer, **kwargs) for t,s in zip(targets, signed)]
-    fig,columns = _map_grid(len(rows), 1+len(targets), check_number('ncols', ncols, low=1, whole=True), imsize,
+    fig,columns = _map_grid(len(rows), 1+len(targets), ncols, imsize,
                             f'{method} at {layer}\n{_map_scales[scale]}\nUnder each map: its strongest value.')
     for s in sorted(set(signed)): _color_bar(fig, columns, s)
     for col,*o in zip(columns, self.pictures(rows.idxs), rows, zip(*maps)): _draw_column(col, *o, signed, scale)

@@ -265,9 +265,9 @@ def stage(
 
 # %% ../nbs/00_core.ipynb #d9d8e29a
 def fit_label(bar, label):
-    "As much of `label` as fits into a line of the terminal: of a longer one, each update would leave a piece"
+    "Tell a bar how wide the terminal is now; as much of `label` as fits beside it: more would leave pieces"
     if not hasattr(bar, 'cols'): return label # in a notebook
-    bar.cols = shutil.get_terminal_size().columns-3 # which may have changed; ^C has its place, too
+    bar.cols = shutil.get_terminal_size().columns-3 # so that ^C has its place, too
     return label[:max(bar.cols-len(bar.prefix)-2*len(str(bar.total))-32, 0)]
 
 def progress(

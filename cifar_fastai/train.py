@@ -88,7 +88,7 @@ def _final(run, learn):
     if last not in same:
         run.log('the weights that are kept are not those of the last validation: '
                 f'{100*right/n:.2f}% ({right}/{n})')
-    return ({**[last, *same][-1], 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n},
+    return ({**(same[-1] if same else last), 'valid_loss': loss, 'valid_acc': right/n, 'valid_correct': right, 'valid_n': n},
             dict(zip(learn.dls.vocab, zip(*counts))))
 
 # %% ../nbs/28_train.ipynb #c1a7b017
