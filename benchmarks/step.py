@@ -1,11 +1,9 @@
 """Training images a second: the learner's loop beside bare PyTorch loops with the same network, batch and optimizer.
 
 Peer: the loop of the reference notebooks, float32 and channels-first. Limit: a bare loop of the learner's kind
-(precision, channels-last). Floor:
-the network's convolutions alone, forward and backward, which no training step can beat. These have their batches
-ready; what making them on the
-device takes, with crop, mirror and cutout, is measured beside them, as `loader_share_of_step`. Nothing else should
-run on the machine.
+(precision, channels-last). Floor: the network's convolutions alone, forward and backward, which no training step can
+beat. These have their batches ready. What making them on the device takes, with crop, flip and cutout, is measured
+beside them, as `loader_share_of_step`. Nothing else should run on the machine.
 Committed: results/bench-step.json, made on 2 cores of an AMD EPYC, fp32.
 
     python benchmarks/step.py --device cpu

@@ -29,7 +29,7 @@ def _note(*parts, warn=False):
 def _note_of(e):
     "What a reader should know of a prediction and of its map"
     line,unlike = describe_ood(e.prediction).capitalize(),is_ood(e.prediction)
-    about = P(B(f'{line}.'), ' One in twenty test images gets this mark too.') if unlike else P(line and f'{line}.')
+    about = P(B(f'{line}.'), ' One in twenty validation images gets this mark too.') if unlike else P(line and f'{line}.')
     return _note(about, P(f'{how_to_read(e)} {e.how}.'), warn=unlike)
 
 # %% ../nbs/42_app.ipynb #b2681963

@@ -14,7 +14,7 @@ import cv2
 import albumentations as A
 from functools import lru_cache
 from fastai.vision.all import F, get_worker_info, math, np, PILImage, random, re, show_images, torch, Transform
-from .core import check_kind, InputError, one_of
+from .core import check_kind, check_number, InputError, one_of
 
 # %% ../nbs/13_augment.ipynb #cc997ec9
 cifar10_mean = (0.4914, 0.4822, 0.4465) # of the 50,000 training images, channels R, G, B, scale 0-1
@@ -146,7 +146,8 @@ def show_policy(
     img = np.asarray(img)
     aug = make_policy(policy, img.shape[0])
     reseed(aug, seed)
-    show_images([aug(image=img)['image'] for _ in range(n)], nrows=-(-n//ncols), ncols=ncols, imsize=imsize)
+    show_images([aug(image=img)['image'] for _ in range(n)],
+                nrows=-(-n//check_number('ncols', ncols, low=1, whole=True)), ncols=ncols, imsize=imsize)
 
 # %% ../nbs/13_augment.ipynb #aug00035
 def _lint_one(t, nm, seen, sure, size):

@@ -64,7 +64,7 @@ class Checkpoint(Callback):
         f = io.BytesIO()
         torch.save(_state(self.learn), f)
         with writing_to(self.path.parent):
-            self.path.parent.mkdir(exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, f.getvalue())
 
 # %% ../nbs/25_checkpoints.ipynb #658090a3

@@ -189,8 +189,8 @@ def load_classifier(run=None, **options):
 # %% ../nbs/61_cli.ipynb #8a1fddfb
 _shares = ('The probabilities are shares among the {} classes of this network: '
            'a picture of something else gets its shares too.')
-_above = ("'above' is the share of test images that are less unusual; from 0.95 a picture is marked "
-          'as probably none of these classes, and so is one in twenty test images.')
+_above = ("'above' is the share of validation images that are less unusual; from 0.95 a picture is marked "
+          'as probably none of these classes, and so is one in twenty validation images.')
 
 def print_predictions(head, table, bad, n_classes):
     "Say what a network made of pictures, and which of them could not be read"
@@ -264,7 +264,7 @@ def bench_accuracy(**options):
     take('experiments.ablate', 'seeds', 'training'), take('experiments.ablate', 'runs', 'output'),
     option('--out', default='results/ablation.json', group='output', metavar='FILE', help='the record'),
     examples=('cifar-bench ablate --recipe plain --valid 0.1 --variants benchmarks/ablation.json',
-              'cifar-bench ablate --recipe R2 --lr 0.0037 --valid 0.1 --variants benchmarks/finder.json',
+              'cifar-bench ablate --recipe R2 --lr 0.0012 --valid 0.1 --variants benchmarks/finder.json',
               'cifar-bench ablate --recipe fast20 --epochs 10 --valid 0.1 --variants mine.json'))
 def bench_ablate(variants, out, **options):
     "Measure what each change to a recipe does to the accuracy on held-out training images"
@@ -275,7 +275,8 @@ def bench_ablate(variants, out, **options):
 
 # %% ../nbs/61_cli.ipynb #be967c95
 @command('cifar-bench explain', take('interpret.from_run', 'run_dir source device'),
-    take('cam_metrics.road', 'methods layers n'))
+    take('cam_metrics.road', 'methods layers n', n='how many correctly classified items; without it also 64 for randomization, and all '
+         'for the pointing game'))
 def bench_explain(run_dir, source=None, device=None, **options):
     "Check the maps of a run: ROAD, randomization, and the pointing game where the images have masks"
     module = lib.cam_metrics # makes the checks methods of an interpretation

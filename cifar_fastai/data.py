@@ -59,7 +59,7 @@ def _draw_by_class(source, idxs, sizes, seed, what, spare=0):
     rng,parts = np.random.RandomState(seed),[]
     for c,n in enumerate(sizes):
         mine = idxs[source.y[idxs]==c]
-        if not 0<n<=len(mine)-spare: raise InputError(
+        if not min(len(mine),1)<=n<=len(mine)-spare: raise InputError(
             f'{what}: that takes {n} of the {len(mine)} images of {source.vocab[c]!r}; leave some on either side')
         parts.append(rng.permutation(mine)[:n])
     return np.sort(np.concatenate(parts))

@@ -220,8 +220,8 @@ def ablate(
     src,every = load_source(source),{'base': {}, **variants}
     todo,done = {k: get_recipe(base, **kw) for k,kw in every.items()},{k: [] for k in every}
     for s in range(seeds):
-        for k,r in todo.items():
-            say(f'seed {s+1} of {seeds}: {k}')
+        for i,(k,r) in enumerate(todo.items(), s*len(todo)+1):
+            say(f'run {i} of {seeds*len(todo)}: {k}, seed {s}')
             folder = Path(runs)/run_label('run', dict(name=k))
             done[k].append(one_run(replace(r, seed=s), src, folder/f'seed-{s}', **kwargs))
         rec = ablation_record(base, src, every, done, command)

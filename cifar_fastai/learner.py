@@ -116,8 +116,8 @@ def cifar_learner(
     dls:DataLoaders, # such as `cifar_dls` gives
     arch='resnet18', # name in `archs`, or a network of your own
     opt='sgd', # name in `opts`, or a fastai `opt_func`
-    opt_kw:dict=None, # options of the optimizer, such as `momentum`
-    init='', # names in `inits` with '+' between them, such as 'whiten'; '' is PyTorch's initialization
+    opt_kw:dict=None, # options of an optimizer given by name, such as `momentum`
+    init='', # name in `inits`, such as 'whiten'; '' is PyTorch's initialization
     loss=None, # a loss function; by default cross-entropy
     label_smoothing:float=0., # of the cross-entropy, 0 <= eps < 1
     lr:float=None, # default rate; by default the optimizer's
@@ -127,7 +127,7 @@ def cifar_learner(
     metrics=accuracy, # as in fastai
     cbs=None, # more callbacks
     model_kw:dict=None, # options of the architecture: `norm`, `last_stride`, `dropout`, `width`
-    compile:bool=False, # `torch.compile` the network: the first step of each shape takes a minute, the others less
+    compile:bool=False, # `torch.compile` the network: the first step of each image size takes a minute or two, later steps are faster
     **kwargs, # passed on to `Learner`
 ) -> Learner:
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"

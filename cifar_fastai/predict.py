@@ -110,21 +110,21 @@ def from_learner(cls:ImageClassifier,
 
 # %% ../nbs/32_predict.ipynb #b699f386
 Prediction = namedtuple('Prediction', 'top ood_percentile', defaults=(None,))
-Prediction.__doc__ = ('The likeliest classes as (name, probability), and the share of test images that are nearer to the '
+Prediction.__doc__ = ('The likeliest classes as (name, probability), and the share of validation images that are nearer to the '
                       'training images (None where a network has no features of these)')
 
 # %% ../nbs/32_predict.ipynb #9c09db72
 def is_ood(
     p:Prediction, # of a picture
 ) -> bool:
-    "Is a picture less usual than 95 % of the test images? Then it is probably none of the classes"
+    "Is a picture less usual than 95 % of the validation images? Then it is probably none of the classes"
     return (p.ood_percentile or 0)>0.95
 
 # %% ../nbs/32_predict.ipynb #27177f68
 def describe_ood(p) -> str: # '' where a network has nothing to compare with
-    "Where a picture stands among the test images, in words"
+    "Where a picture stands among the validation images, in words"
     if p.ood_percentile is None: return ''
-    line = f'farther from the training images than {100*p.ood_percentile:.0f} % of the test images'
+    line = f'farther from the training images than {100*p.ood_percentile:.0f} % of the validation images'
     return line+': probably none of these classes' if is_ood(p) else line
 
 # %% ../nbs/32_predict.ipynb #28ee9bf8
@@ -325,7 +325,8 @@ def explain_files(self:ImageClassifier,
     "Explain the pictures of files and folders: a map of each as PNG, and for several also `table.csv`"
     check_number('alpha', alpha, low=0, high=1)
     out,used = Path(out).expanduser(),set()
-    files = [o for o in picture_files(paths) if out.resolve() not in o.resolve().parents] # no maps of an earlier call
+    # no maps of an earlier call
+    files = [o for o in picture_files(paths) if not (o.match('*-map.png') and out.resolve() in o.resolve().parents)]
     def row(f, img):
         e,maps = self.explain(img, **kwargs),(f'{f.stem}{i}-map.png' for i in chain([''], count(-2, -1)))
         name = next(o for o in maps if o not in used)

@@ -113,7 +113,7 @@ def check_recipe(r):
     for k,(kind,need) in _kinds.items(): check_kind(k, getattr(r, k), kind, need)
     for k,limits in _ranges.items():
         if not isinstance(getattr(r, k), _or.get(k, ())): check_number(k, getattr(r, k), **limits)
-    make_policy(r.policy)
+    make_policy(r.policy, 1024) # the largest images; the loaders check it again
     if r.init: one_of('init', r.init, inits)
     check_model_kw(r.arch, r.model_kw)
     for what,of in (('sched_kw', r.sched), ('find_kw', 'find_kw')):
@@ -150,7 +150,7 @@ _references = (
            'the loss), cutout filled with the mean color and not black, the plateau is that of the training loss and '
            'not of the test images. Optimizer not stated: Adam',
            model_kw=dict(norm='layer', last_stride=1), policy='r3', epochs=40, opt='adam', lr=1e-3, sched='plateau'),
-    Recipe('R4', 'reference notebook R4, 87.29 %. Fixed: half of the images are mirrored and not all, cutout before '
+    Recipe('R4', 'reference notebook R4, 87.29 %. Fixed: half of the images are flipped and not all, cutout before '
            'the normalization, the right standard deviation',
            policy='r4', epochs=60, opt='adam', lr=1e-3, sched='none'),
     Recipe('R5', 'reference notebook R5, 91.38 %. Fixed: the rate ends above zero, losses are means over images. '
@@ -162,18 +162,18 @@ _references = (
 _triangle = dict(sched='linear', sched_kw=dict(pct_start=0.2, div=100, div_final=100, moms=[0.9,0.9,0.9]))
 _muon = dict(init='whiten', opt='muon', lr=0.05, label_smoothing=0.1, **_triangle)
 _ours = (
-    Recipe('plain', 'the public recipe without tricks: SGD with Nesterov momentum, triangular schedule, mirror, '
-           'shift by 4, cutout 12',
+    Recipe('plain', 'the public recipe without tricks: SGD with Nesterov momentum, triangular schedule, '
+           'horizontal flip, crop after padding by 4, cutout of 12',
            policy='crop4+flip+cutout12', bs=500, lr=0.2, tta='flip_translate', **_triangle),
     Recipe('plain5', 'what quick is measured against: batch 128, crop and flip, label smoothing, 5 epochs',
            epochs=5, lr=0.1, label_smoothing=0.1, tta='flip_translate', **_triangle),
-    Recipe('fast20', 'ours for 20 epochs: Muon, whitened stem, border mirrored by 2, holes of 8; provisional until the '
-           'ablation has run at full length',
+    Recipe('fast20', 'ours for 20 epochs: Muon, whitened stem, crop after reflection padding by 2, cutout of 8; provisional '
+           'until the ablation has run at full length',
            policy='translate2+flip+cutout8', bs=500, tta='flip_translate', **_muon),
     Recipe('quick', 'ours for 5 epochs on a CPU or a small GPU: Muon, whitened stem, light augmentation, smaller '
            'images first',
            policy='translate2+flip', progressive_sizes=[20,24,28,32,32], epochs=5, tta='flip_translate', **_muon),
-    Recipe('speed94', 'ours for 94 % in little time on a large GPU: fast20 in half the epochs and without its holes, '
+    Recipe('speed94', 'ours for 94 % in little time on a large GPU: fast20 in half the epochs and without cutout, '
            'validated once; provisional until it has run on one',
            policy='translate2+flip', epochs=10, bs=500, valid_every=10, **_muon))
 

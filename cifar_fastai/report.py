@@ -93,7 +93,8 @@ def _data_section(run):
 # %% ../nbs/40_report.ipynb #2bd623ed
 def _finder_section(run):
     found = run.config.get('lr_find', {})
-    rows = [[k, f'{v:.3g}', 'chosen' if v==run.config['lr'] else ''] for k,v in found.items()]
+    rows = [[k, f'{v:.3g}', 'chosen' if v==run.config['lr'] and k==run.recipe.find_kw.get('chosen', k) else '']
+            for k,v in found.items()]
     return _section('finder', 'Learning-rate finder', Div(
         _drawn_before(run, 'lr_find.png', 'Smoothed loss against the learning rate on a logarithmic axis',
                       'Loss in a mock training whose rate grows step by step'),
@@ -101,7 +102,6 @@ def _finder_section(run):
 
 def _curve_charts(figs, plot, rows, valid, of): # loss and accuracy, a chart each
     axs = plot(rows, [plt.subplots(figsize=(4.7,3.1), layout='constrained')[1] for _ in range(2)], valid)
-    axs[0].legend(fontsize=axs[1].get_legend().get_texts()[0].get_fontsize())
     titles = [ax.get_title() for ax in axs]
     return [_drawing(figs, t.lower(), ax.figure, f'{t} over {of}', f'{t} of the training and of the {valid} images over {of}')
             for t,ax in zip(titles, axs)]
@@ -200,10 +200,11 @@ def _cards(items, combos, targets=('predicted','actual'), title=''): # a card fo
     return [card(o, img, [c[i] for c in columns]) for i,(o,img) in enumerate(zip(items, imgs))]
 
 # %% ../nbs/40_report.ipynb #440af9fb
+_checks = dict(emprt='entropy after randomization', energy='mass on the object', road='ROAD') # in words
 _bright = ('Bright is evidence for the class at the left of the row; each map has its own scale. A number under a map is its '
            'greatest value, as a share of the greatest for any class there: a small share is weak evidence. '
            f'No method of maps passes every check on the sample data: {default_method} at {default_layer}, the default of the '
-           f'package, fails {", ".join(default_fails)}.')
+           f'package, fails {", ".join(_checks.get(o, o) for o in default_fails)}.')
 
 def _map_sections(interp, n, combos): # mistakes and correct answers, as far as there are any
     n_right,n_all = int((interp.decoded==interp.targs).sum()),len(interp.targs)

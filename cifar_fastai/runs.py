@@ -191,7 +191,7 @@ def source(self:Run,
     # whatever is left out or scaled: the fingerprint decides
     src = load_source(was['path'] if source is None else source, size=was.get('size', 32), skip_bad=True)
     if src.fingerprint!=was['fingerprint']:
-        raise InputError(f'the images of {src.path} are not those of the run (fingerprint {src.fingerprint}, '
+        raise InputError(f'the images of {src.path or src.name} are not those of the run (fingerprint {src.fingerprint}, '
                          f"was {was['fingerprint']}): give the same with source")
     return src
 

@@ -330,7 +330,7 @@ def _build_source(root, files, raw, say):
 # %% ../nbs/12_sources.ipynb #e04ea40e
 def load_source(
     src=None, # folder, official folder or archive, 'cifar10', 'shapes10', or a `Source`; None: CIFAR-10 from wherever it is
-    size:int=32, # height and width of the images to return, pixels
+    size:int=32, # height and width of the images to return, pixels; a `Source` comes back as it is
     skip_bad:bool=False, # leave unreadable images out, instead of refusing the source?
     cache:bool=True, # keep the decoded images on disk?
     verbose:bool=True, # print the notes as they come?

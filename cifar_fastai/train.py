@@ -43,7 +43,7 @@ def recipe_learner(
     source=None, # a `Source`, or whatever `load_source` takes
     device=None, # 'cpu', 'cuda', ...; by default the GPU if there is one
     workers:int=None, # loader processes; None lets `cifar_dls` choose
-    loader:str='auto', # name in `loader_kinds`
+    loader:str='auto', # 'auto', 'cpu' or 'device', as for `cifar_dls`
     compile='auto', # `torch.compile` the network? True, False, or 'auto': where `compile_pays`
 ) -> Learner: # its `compiled` says whether it was
     "The learner of a recipe with its loaders, not fitted, the same each time; `train` adds the recipe's callbacks to the fit"

@@ -111,8 +111,9 @@ class RunViewer:
     @cached_property
     def interp(self):
         "What the mistakes are taken from: `n_images` images that the network was validated on, or all if there are fewer"
-        dl = self.learn.dls.test_dl(spread_items(self.items(), self.n_images), with_labels=True, bs=256, num_workers=0)
-        return CifarInterpretation.from_learner(self.learn, dl=dl)
+        items = spread_items(self.items(), self.n_images) # says why, where there are none
+        return CifarInterpretation.from_learner(
+            self.learn, dl=self.learn.dls.test_dl(items, with_labels=True, bs=256, num_workers=0))
 
 # %% ../nbs/41_viewer.ipynb #a880980f
 @patch

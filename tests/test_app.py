@@ -242,7 +242,7 @@ def test_the_page_says_so(known_page, trained):
     "The note and the headline say it; the shares of the classes stay"
     classes,_,note = known_page.look(known_page.sent(png(Image.new('RGB', (60,60), 'blue'))))
     assert classes['label']=='probably none of these' and len(classes['confidences'])==5
-    assert 'probably none of these classes' in note and 'One in twenty test images gets this mark too' in note
+    assert 'probably none of these classes' in note and 'One in twenty validation images gets this mark too' in note
 
 def test_a_folder_without_features_marks_nothing(trained, tmp_path):
     "A run folder of an earlier version has none; what else its `model.json` holds is ignored"

@@ -105,6 +105,7 @@ def test_callbacks_are_read_with_their_main_argument_or_json(tmp_path):
     (tmp_path/'full.json').write_text('{"policy": "none"}')
     r = recipe_from(tmp_path, '--valid 0.1 --cbs mixup=0.4 ema=0.99 early_stop penalty={"l1":0.001}')
     assert r.cbs==dict(mixup=dict(alpha=0.4), ema=dict(decay=0.99), early_stop={}, penalty=dict(l1=0.001))
+    assert recipe_from(tmp_path, '--cbs mixup=0.4 --cbs ema=0.99').cbs==dict(mixup=dict(alpha=0.4), ema=dict(decay=0.99))
     for words,why in (('ema=2', 'decay is 2'), ('emma', "did you mean 'ema'"), ('alternate_flip=3', 'no longer there')):
         with pytest.raises(InputError, match=why): recipe_from(tmp_path, f'--cbs {words}')
 

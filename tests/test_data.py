@@ -12,6 +12,7 @@ from cifar_fastai.core import InputError
 from cifar_fastai.data import CifarDL, Item, _in_proportion, _pick_loader, cifar_block, cifar_dls, split_idxs
 from cifar_fastai.learner import cifar_learner
 from meta import MetaGenerator
+from parts import part
 
 def make_dls(source, policy='none', **kw): return cifar_dls(source, policy, **{'bs': 30, 'device': 'cpu', **kw})
 
@@ -36,6 +37,10 @@ def test_fewer_images_are_of_each_class_in_proportion_and_leave_the_other_part_a
     held = set(split_idxs(source, 0.1)[1])
     assert not set(split_idxs(source, 0.1, n_train=100)[0])&held and set(split_idxs(source, 0.1, n_valid=10)[1])<held
     for n in (15,25,133): assert sizes(source, n_train=n)==[n,50]
+
+def test_fewer_validation_images_where_a_class_has_none(source):
+    keep = part(source, np.flatnonzero(~source.is_valid | (source.y!=0)))
+    assert sizes(keep, n_valid=18)==[200,18] and not (keep.y[split_idxs(keep, n_valid=18)[1]]==0).any()
     assert sizes(source, valid=0.1, n_train=100, n_valid=10)==[100,10]
 
 def test_what_is_over_goes_to_the_largest_remainders():

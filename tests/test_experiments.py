@@ -123,8 +123,8 @@ def test_ablation_gives_differences_and_their_standard_error(source, tmp_path, c
     base = get_recipe('plain', valid=0.2, tta='none', **small)
     kwargs = dict(seeds=2, runs=tmp_path/'runs', device='cpu')
     rec = ablate(base, {'constant': dict(sched='constant')}, source, out=tmp_path/'a.json', **kwargs)
-    told = [o for o in capsys.readouterr().err.splitlines() if o.startswith('seed ')]
-    assert told==[f'seed {i} of 2: {k}' for i in (1,2) for k in ('base','constant')]
+    told = [o for o in capsys.readouterr().err.splitlines() if o.startswith('run ')]
+    assert told==[f'run {2*s+i} of 4: {k}, seed {s}' for s in (0,1) for i,k in ((1,'base'), (2,'constant'))]
     row,d = rec['rows']['constant'],100*(np.array(rec['rows']['constant']['acc'])-np.array(rec['rows']['base']['acc']))
     assert (
         np.allclose([row['effect'], row['se']], [d.mean(), abs(d[0] - d[1]) / 2])

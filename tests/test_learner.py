@@ -151,10 +151,10 @@ def test_gradients_in_a_checkpoint_are_added_up_further(small, tmp_path):
 def test_checkpoint_with_other_groups_is_refused_in_a_line(dls, tmp_path):
     "Of an earlier version, or with another splitter: no traceback of PyTorch's"
     one = make_learner(dls, splitter=lambda m: L(params(m)))
-    with one.no_logging(): one.fit(1, cbs=Checkpoint(tmp_path/'c.pt'))
+    with one.no_logging(): one.fit(1, cbs=Checkpoint(tmp_path/'made/for/it/c.pt'))
     learn = make_learner(dls)
     with learn.no_logging(), pytest.raises(InputError, match='whose parameters by group is 21, 41, and here 20, 40, 1, 1'):
-        with resume_from(learn, tmp_path/'c.pt'): learn.fit(1)
+        with resume_from(learn, tmp_path/'made/for/it/c.pt'): learn.fit(1)
 
 # ---- steps that do not wait for the device
 

@@ -234,6 +234,11 @@ def test_maps_of_an_earlier_call_are_no_pictures(album, clf):
     for f in album.glob('[4-9n1]*.png'): f.unlink()
     for _ in range(2): assert len(clf.explain_files('album', 'album/maps')[0])==3
 
+@pytest.mark.parametrize('out', ('.', 'album'))
+def test_pictures_may_lie_below_the_folder_of_the_maps(out, album, clf):
+    for f in album.glob('[4-9n1]*.png'): f.unlink()
+    for _ in range(2): assert len(clf.explain_files('album', out)[0])==3
+
 def test_folders_are_read_in_natural_order_and_maps_get_names_of_their_own(album, clf):
     (album/'sub').mkdir()
     shutil.copy(album/'noise.png', album/'sub/1.png')

@@ -212,3 +212,6 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_the_table_has_a_line_for_each_recipe():
     assert recipe_table().count('\n')==1+len(recipes) and recipe_table()._repr_markdown_().startswith('| recipe |')
+
+def test_a_policy_for_larger_images_is_a_recipe():
+    assert make_recipe(dict(policy='crop4+flip+cutout32')).policy=='crop4+flip+cutout32'

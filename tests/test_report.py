@@ -136,6 +136,15 @@ def test_stopped_and_cut_off(run, tmp_path):
     (stopped/'history.csv').unlink(); shutil.rmtree(stopped/'figures')
     p = checked(make_report(stopped, device='cpu'), bare)
     assert 'No epoch was finished' in p.text and 'not finished, 0 of 3 epochs done' in p.text and not p.all('img')
+    twice = make_report([stopped, copy(stopped, tmp_path/'again')], out=tmp_path/'both.html', device='cpu')
+    both = checked(twice, ['curves','results','recipe'])
+    assert 'not finished, 0 of 3 epochs done' in both.text
+
+def test_one_suggestion_of_the_finder_is_marked(run, tmp_path):
+    lr = json.loads((run/'config.json').read_text())['lr']
+    equal = copy(run, tmp_path/'equal', recipe=dict(find_kw=dict(chosen='least')), lr_find=dict(slide=lr, least=lr),
+                 source=dict(path=str(tmp_path/'nowhere')))
+    assert checked(make_report(equal, device='cpu'), bare).raw.count('>chosen<')==1
 
 def test_images_that_are_gone(run, tmp_path, capsys):
     gone = copy(run, tmp_path/'gone', source=dict(path=str(tmp_path/'nowhere')))

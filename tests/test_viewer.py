@@ -117,7 +117,8 @@ def test_images_that_are_gone_leave_explanations_and_a_reason(run_dir, tmp_path,
         assert v.learn is None and says in v.why and '\n' not in v.why
         assert says in app._head(v)[1]
         assert v.explain(source.x[0]).line.split(';')[0]==view.explain(source.x[0]).line.split(';')[0]
-        with pytest.raises(InputError, match='images of this run are not available'): v.samples()
+        for show in (v.samples, v.mistakes):
+            with pytest.raises(InputError, match='images of this run are not available'): show()
     with pytest.raises(InputError, match='nowhere'): RunViewer(gone, tmp_path/'nowhere', 'cpu')
 
 wrong = [

@@ -501,6 +501,7 @@ calls = [
     ('find_layer(net, net.stage2)', "layer is Sequential( (0): BasicBlock( ...: it must be a module path such as 'stage2'"),
     ("interp.plot_cam([0], layer=['stage1','stage2'])", "layer is ['stage1', 'stage2']: it must be a module path such as 'stage2'"),
     ('interp.plot_cam([0], 3)', 'unknown target class 3: choose from predicted, actual, ...'),
+    ('show_policy(source.x[0], ncols=0)', 'ncols is 0: it must be a whole number at least 1'),
     ('interp.plot_cam([0], ncols=0)', 'ncols is 0: it must be a whole number at least 1'),
     ('interp.misclassified(3).show(ncols=0)', 'ncols is 0: it must be a whole number at least 1'),
     ("find_layer(net, 'stage1', size=0)", 'size is 0: it must be a whole number at least 4'),
