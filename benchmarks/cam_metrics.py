@@ -1,8 +1,8 @@
 """How far the maps of a network can be trusted: every check, for each method and layer, beside maps that know no
 network.
 
-    python benchmarks/cam_metrics.py                 # the network that ships with the package
-    python benchmarks/cam_metrics.py RUN RUN RUN --out results/cam-metrics-shapes10.json
+    python benchmarks/cam_metrics.py --n-slow 32     # the network that ships with the package
+    python benchmarks/cam_metrics.py RUN RUN RUN --n-slow 32 --out results/cam-metrics-shapes10.json
 
 RUN is a run folder of a network trained on the sample data; the full-width networks, three seeds:
 
@@ -34,6 +34,7 @@ from joblib import Parallel, delayed # comes with scikit-learn
 from cifar_fastai.cam import default_layer, default_method
 from cifar_fastai.cam_metrics import baseline_maps, map_entropy, mean_scores, score_maps, tried_layers, tried_methods
 from cifar_fastai.core import InputError, md_table, read_json, write_json
+from cifar_fastai.data import pick_device
 from cifar_fastai.demo import demo_learner
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.runs import environment
@@ -157,7 +158,8 @@ def parser():
     p.add_argument('--jobs', type=int, default=1, metavar='N', help='networks to measure side by side (default 1)')
     p.add_argument('--methods', nargs='+', default=list(tried_methods), metavar='NAME')
     p.add_argument('--layers', nargs='+', default=list(tried_layers), metavar='PATH')
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+    p.add_argument('--device', metavar='NAME', help='of the runs: cpu, cuda, ... (default: the GPU if there is one); the network '
+                   'of the package stays on the CPU')
     p.add_argument('--out', type=Path, default=Path('results/cam-metrics-demo.json'), metavar='FILE')
     return p
 
@@ -167,5 +169,6 @@ if __name__=='__main__':
     out = args.pop('out')
     try: rec = measure(**args)
     except InputError as e: sys.exit(f'cam_metrics.py: error: {e}')
-    write_json(out, dict(command=shlex.join(['python','benchmarks/cam_metrics.py',*sys.argv[1:]]), **rec, **environment('cpu')))
+    write_json(out, dict(command=shlex.join(['python','benchmarks/cam_metrics.py',*sys.argv[1:]]), **rec,
+                         **environment(pick_device(args['device']) if args['runs'] else 'cpu')))
     print(f'{table(rec)}\nrecord: {out}')

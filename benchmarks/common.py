@@ -7,12 +7,12 @@ from cifar_fastai.runs import environment
 from fastai.vision.all import Callback, CancelValidException, torch
 
 
-def options(name, doc, rounds=3):
-    "A parser with the header of a script, and the options that all of them have"
+def options(name, doc, rounds=3, device=True):
+    "A parser with the header of a script, and the options that most of them have"
     p = argparse.ArgumentParser(
         f'benchmarks/{name}.py', description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
+    if device: p.add_argument('--device', metavar='NAME', help='cpu, cuda, ... (default: the GPU if there is one)')
     p.add_argument(
         '--out',
         type=Path,
@@ -79,6 +79,7 @@ def speed_table(rec):
 def wait(device):
     "Wait until a GPU has finished its work"
     if device.type=='cuda': torch.cuda.synchronize(device)
+    elif device.type=='mps': torch.mps.synchronize()
 
 
 def drain(dl, passes=1):
@@ -88,6 +89,11 @@ def drain(dl, passes=1):
         for xb,*_ in dl: n += len(xb)
     wait(xb.device)
     return n
+
+
+def last_line(res):
+    "Why a process failed: the end of what it said, or its exit code, where something killed it"
+    return (res.stderr.strip().splitlines() or [f'exit code {res.returncode}'])[-1]
 
 
 class NoValid(Callback):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All that is measured on one GPU: accuracies first, into FOLDER, then speeds, into FOLDER/gpu, the table of results last.
+# Accuracies and speeds on one GPU: accuracies first, into FOLDER, then speeds, into FOLDER/gpu, the table of results last.
 #   bash benchmarks/gpu.sh [FOLDER]        (FOLDER is results by default; PYTHON names another python3)
+# The records in results/ are of an H100: on another GPU name a new FOLDER, so that the two do not stand side by side.
 # CIFAR-10 is found as by cifar-train. What has its record is not measured again, and a series of runs continues where it was
 # cut off: complete runs are taken from FOLDER/runs and runs/bench, where config.json, metrics.json and history.csv are enough.
 # So where time is bounded, give the same command again. The last line says how many measures failed, and which.
@@ -35,7 +36,6 @@ speed cam cam
 speed recipes recipes --n-batches 20
 speed growth growth
 speed step-compiled step --n-batches 40 --bs 500 --compile
-speed start start --source cifar10 --rounds 3
 bench table "$out"
 
 printf '\n%d failed\n' "${#failed[@]}"

@@ -1,8 +1,8 @@
-"""How speed and peak memory depend on the number of images and on the batch size.
+"""How speed and peak memory depend on the number of training images and on the batch size.
 
-With ten times the images a loader should take ten times as long, and no more memory than the images themselves; a
-step of twice the batch should
-take at most twice as long. Each figure comes from a process of its own, so that its peak of memory is its own.
+Ten times the images should take a loader ten times as long, and no more memory: each process reads the whole source,
+and trains on some of its images. A step of twice the batch should take at most twice as long. Each figure comes from
+a process of its own, so that its peak of memory is its own.
 Committed: results/bench-growth.json, made on 2 cores of an AMD EPYC, fp32, on CIFAR-10.
 
     python benchmarks/growth.py --source cifar10 --device cpu
@@ -13,7 +13,7 @@ from cifar_fastai.data import cifar_dls, pick_device
 from cifar_fastai.learner import cifar_learner
 from cifar_fastai.sources import load_source
 from fastai.vision.all import torch
-from common import NoValid, drain, options, run, wait
+from common import NoValid, drain, last_line, options, run, wait
 
 
 def images(n, source, policy, device):
@@ -27,7 +27,7 @@ def images(n, source, policy, device):
     on_device = cifar_dls(src, policy, 128, n_train=n, loader='device', device=device).train
     # a GPU finishes some thousand images before a clock can measure it
     passes = 1 if on_device.device.type=='cpu' else max(1, 10**6//n)
-    if passes>1: drain(on_device) # and loads its kernels first
+    drain(on_device) # the first pass loads kernels
     for k,dl,times in (('cpu_path', dl, 1), ('device_path', on_device, passes)):
         start = time.perf_counter()
         res[k] = drain(dl, times)/(time.perf_counter()-start)
@@ -67,7 +67,7 @@ def here(kind, *args):
 def apart(*args):
     "One measure, in a process of its own"
     res = subprocess.run([sys.executable, __file__, '--here', json.dumps(args)], capture_output=True, text=True)
-    if res.returncode: raise InputError(f'measuring {args[:2]} failed: {res.stderr.strip().splitlines()[-1]}')
+    if res.returncode: raise InputError(f'measuring {args[:2]} failed: {last_line(res)}')
     return json.loads(res.stdout.splitlines()[-1])
 
 
@@ -84,7 +84,7 @@ def table(rec):
     heads = (
         dict(
             images='images',
-            load_s='to load, s',
+            load_s='to load all, s',
             first_batch_s='to the first batch, s',
             cpu_path='CPU path, images/s',
             device_path='device path, images/s',

@@ -46,7 +46,8 @@ def one_pass(run, src, file):
             outs.append((logits.float().numpy(), feats['content'].half().numpy()))
         res[f'{part}_logits'],res[f'{part}_features'] = map(np.concatenate, zip(*outs))
         res[f'{part}_labels'] = src.y[idxs]
-    if file: np.savez(file, **res)
+    if file:
+        with open(file, 'wb') as f: np.savez(f, **res) # under this very name
     return res
 
 def log_softmax(x):
@@ -227,7 +228,7 @@ if __name__=='__main__':
     rec = measure(args.people, args.run, args.logits, args.features, args.source)
     given = [f'--{k} {Path(getattr(args, k)).name}' for k in ('logits','features') if getattr(args, k)]
     names = Path(args.people).name,Path(args.run).name
-    if args.source: given.append('--source cifar10')
+    if args.source: given.append(f'--source {args.source}')
     command = ' '.join(['python benchmarks/label_errors.py', *names, *given])
     write_json(args.out, dict(command=command, **rec, **environment()))
     print(tables(rec))

@@ -1,11 +1,10 @@
 """Augmented, normalized images a second, for one core: this package's loaders beside stock fastai and torchvision.
 
 Peers: stock fastai with the same albumentations policy as an item transform, from files; a plain torchvision
-`ImageFolder` with torchvision's
-transforms. Limit of the CPU path: the policy alone, in a bare loop over the arrays (`albumentations alone`: with
-its own `CoarseDropout`, as the
-stock pipeline has it, in place of `Cutout`). The device path makes whole batches with PyTorch. All in one process
-with one thread, in turns.
+`ImageFolder` with torchvision's transforms, where the policy is `crop_flip_cutout`. Limit of the CPU path: the policy
+alone, in a bare loop over the arrays (`albumentations alone`: with its own `CoarseDropout`, as the stock pipeline has
+it, in place of `Cutout`). The device path makes whole batches with PyTorch. All in one process with one thread, in
+turns.
 Committed: results/bench-loader.json, made on 2 cores of an AMD EPYC, fp32, nothing beside it.
 
     python benchmarks/loader.py --device cpu
@@ -95,28 +94,30 @@ def measure(n, bs, rounds, workers, policy, device):
     def ours(loader, device, workers=0):
         return cifar_dls(src, policy, bs, loader=loader, device=device, workers=workers).train
 
-    dls = {
-        'stock fastai': stock_dl(path, policy, bs),
-        'torchvision': torchvision_dl(path, bs),
-        'CPU path': ours('cpu', 'cpu'),
-    }
+    dls = {'stock fastai': stock_dl(path, policy, bs)}
+    if policy=='crop_flip_cutout': dls['torchvision'] = torchvision_dl(path, bs)
+    peers = list(dls)
+    dls['CPU path'] = ours('cpu', 'cpu')
     if workers: dls[f'CPU path, {workers} workers'] = ours('cpu', 'cpu', workers)
     todo = {k: partial(drain, dl) for k,dl in dls.items()}
     todo['device path'] = partial(drain, ours('device', device), passes)
     todo['policy alone'] = partial(alone, make_policy(policy), images)
     todo['albumentations alone'] = partial(alone, stock_policy(policy), images)
     todo['batch policy alone'] = partial(batches_alone, policy, images, bs, device, passes)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rates = in_turns(todo, rounds)
+    try: rates = in_turns(todo, rounds)
+    finally: torch.set_num_threads(threads) # a notebook that runs this trains on
     return compared(
         rates,
         'CPU path',
-        ('stock fastai', 'torchvision'),
+        peers,
         'policy alone',
         device=str(device),
         images=n,
         policy=policy,
         batch=bs,
+        loader_threads=1,
     )
 
 

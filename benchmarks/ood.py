@@ -1,16 +1,14 @@
-"""How well signs of a picture that is none of the classes work: distance to training features, energy, largest
-logit, probability.
+"""How well signs of a picture that is none of the classes work: distance to training features, energy, largest logit,
+probability.
 
     python benchmarks/ood.py RUN [--source SRC] [--out results/ood.json]
 
-For each kind of picture: the area under the ROC curve, and the share that is marked at 5 % false alarms. Half of
-the images
-that the run was validated on set the threshold; the other half are the known pictures, and tell the rate of false
-alarms.
-The record of another run is added to the file. A folder may hold its weights in half precision
+For each kind of picture: the area under the ROC curve, and the share that is marked at 5 % false alarms. Every
+second test image, the first 1,000 of them, sets the threshold; the first 1,000 of the others are the known pictures,
+and tell the rate of false alarms. The record of another run is added to the file. A folder may hold its weights in half precision
 (`model-half.safetensors`)."""
 
-import argparse, tempfile
+import argparse, shlex, sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
@@ -88,13 +86,16 @@ def measure(run, source, n):
     "AUROC and share marked at 5 % false alarms, by score and kind of picture"
     run,src = Path(run),load_source(source)
     config = read_json(run/'config.json')
+    recipe = config['recipe']
+    if recipe.get('valid', 'test')!='test': raise SystemExit(f'{run} was validated on training images: name a run that was not')
     model,meta = load_weights(full_precision(run))
     val = src.valid_idxs
     first,second = val[::2],val[1::2]
     keep = np.r_[np.flatnonzero(~np.asarray(src.is_valid)), first]
     part = Source(src.x[keep], src.y[keep], src.vocab, np.asarray(src.is_valid)[keep], name=src.name)
     dls = cifar_dls(
-        part, 'none', 50, stats=(meta['mean'], meta['std']), n_train=config['recipe'].get('n_train'), device='cpu'
+        part, 'none', 50, stats=(meta['mean'], meta['std']), n_train=recipe.get('n_train'), seed=recipe.get('seed', 0),
+        device='cpu'
     )
     known = known_features(cifar_learner(dls, model, precision='fp32'))
     clf = ImageClassifier(model, meta['vocab'], meta['mean'], meta['std'], meta['size'], known=known)
@@ -111,7 +112,7 @@ def measure(run, source, n):
     mb = sum(o.numel()*2 for o in known.features.values())/1e6
     return dict(
         run=Path(run).name,
-        recipe=config['recipe'],
+        recipe=recipe,
         source=src.name,
         fingerprint=src.fingerprint,
         features=len(known.features['content']),
@@ -134,8 +135,7 @@ if __name__=='__main__':
     p.add_argument('--out', default='results/ood.json')
     args = p.parse_args()
     rec = measure(args.run, args.source, args.n)
-    of = f' --source {rec["source"]}' if args.source else ''
-    rec['command'] = f'python benchmarks/ood.py {Path(args.run).name}{of}'
+    rec['command'] = shlex.join(['python', 'benchmarks/ood.py', *sys.argv[1:]])
     old = read_json(args.out)['runs'] if Path(args.out).exists() else []
     write_json(
         args.out,

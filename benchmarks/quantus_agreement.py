@@ -10,7 +10,7 @@ Committed: results/quantus.json. It needs the extra `quantus`:
 
     python benchmarks/quantus_agreement.py
 """
-import argparse, copy
+import argparse, copy, shlex, sys
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -79,5 +79,6 @@ if __name__=='__main__':
     p.add_argument('--out', type=Path, default=Path('results/quantus.json'))
     args = p.parse_args()
     rec = measure(args.n)
-    write_json(args.out, dict(command='python benchmarks/quantus_agreement.py', **rec, **environment('cpu')))
+    command = shlex.join(['python', 'benchmarks/quantus_agreement.py', *sys.argv[1:]])
+    write_json(args.out, dict(command=command, **rec, **environment('cpu')))
     print(table(rec))

@@ -5,7 +5,7 @@ Measured on an H100: results/gpu/recipe-steps.json. About a minute there.
 
     python benchmarks/recipe_steps.py [--device cuda] [--out results/gpu/recipe-steps.json]
 """
-import argparse, gc, time
+import argparse, gc, shlex, sys, time
 from pathlib import Path
 import torch
 from fastai.vision.all import Callback
@@ -15,19 +15,18 @@ from cifar_fastai.optim import schedules
 from cifar_fastai.recipes import get_recipe, recipe_callbacks
 from cifar_fastai.train import recipe_learner
 from cifar_fastai.shapes import shapes10
+from common import wait
 
 
 class StepTime(Callback):
     "Seconds of a training step, one mean an epoch; waits for the device at both ends of an epoch"
     order, name = 100, 'step_time'
     def __init__(self): self.seconds = []
-    def _wait(self):
-        if self.dls.device.type == 'cuda': torch.cuda.synchronize(self.dls.device)
     def before_train(self):
-        self._wait()
+        wait(self.dls.device)
         self.began = time.perf_counter()
     def after_train(self):
-        self._wait()
+        wait(self.dls.device)
         self.seconds.append((time.perf_counter()-self.began)/len(self.dls.train))
 
 
@@ -62,9 +61,8 @@ def main():
             )
             print(f'{name:8} batch {bs:4}  cudnn.benchmark {str(benchmark):5}  {ms:7.2f} ms a step', flush=True)
             gc.collect()
-    record = dict(
-        bench='recipe-steps', command='python benchmarks/recipe_steps.py', rows=rows, **environment(args.device)
-    )
+    command = shlex.join(['python', 'benchmarks/recipe_steps.py', *sys.argv[1:]])
+    record = dict(bench='recipe-steps', command=command, rows=rows, **environment(args.device))
     if args.out: write_json(args.out, record)
 
 

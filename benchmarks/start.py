@@ -1,10 +1,8 @@
 """Seconds until the package is imported, until `cifar-train --help` is through, and from the call to a first batch.
 
 Each in a process of its own, in turns; the first round, which warms the disk's cache, does not count. Peer: the
-import of fastai alone.
-Committed: results/bench-start.json and, with the requirements alone in place of all extras,
-results/start-requirements-only.json, made on 2 cores
-of an AMD EPYC with CIFAR-10 at hand.
+import of fastai alone. Committed: results/bench-start.json and, with the requirements alone in place of all extras,
+results/start-requirements-only.json, made on 2 cores of an AMD EPYC with CIFAR-10 at hand.
 
     python benchmarks/start.py --source cifar10
 """
@@ -12,7 +10,7 @@ import subprocess, sys, time
 import numpy as np
 from cifar_fastai.core import InputError, md_table
 from cifar_fastai.sources import load_source
-from common import options, run
+from common import last_line, options, run
 
 package, stock = (f'from {o} import *' for o in ('cifar_fastai.all', 'fastai.vision.all'))
 batch = (
@@ -25,11 +23,11 @@ def timed(*argv):
     "Seconds of a command of Python, and what it printed"
     start = time.perf_counter()
     res = subprocess.run([sys.executable, *argv], capture_output=True, text=True)
-    if res.returncode: raise InputError(f"{' '.join(argv)} failed: {res.stderr.strip().splitlines()[-1]}")
+    if res.returncode: raise InputError(f"{' '.join(argv)} failed: {last_line(res)}")
     return time.perf_counter()-start, res.stdout
 
 
-def measure(source, rounds, device):
+def measure(source, rounds):
     name = load_source(source).name  # which fills its cache
     todo = {
         package: ('-c', package),
@@ -51,7 +49,7 @@ def table(rec):
 
 
 def parser():
-    p = options('start', __doc__)
+    p = options('start', __doc__, device=False)
     p.add_argument('--source', default='shapes10', metavar='SRC', help='whose first batch (default %(default)s)')
     return p
 

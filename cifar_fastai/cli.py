@@ -263,8 +263,8 @@ def bench_accuracy(**options):
     option('--variants', required=True, group='training', metavar='FILE', help='JSON: name to the fields that differ'),
     take('experiments.ablate', 'seeds', 'training'), take('experiments.ablate', 'runs', 'output'),
     option('--out', default='results/ablation.json', group='output', metavar='FILE', help='the record'),
-    examples=('cifar-bench ablate --recipe plain --valid 0.1 --variants benchmarks/ablation.json',
-              'cifar-bench ablate --recipe R2 --lr 0.0012 --valid 0.1 --variants benchmarks/finder.json',
+    examples=('cifar-bench ablate --recipe fast20 --valid 0.1 --variants benchmarks/fast20.json',
+              'cifar-bench ablate --recipe R3 --valid 0.1 --variants benchmarks/norms-full.json',
               'cifar-bench ablate --recipe fast20 --epochs 10 --valid 0.1 --variants mine.json'))
 def bench_ablate(variants, out, **options):
     "Measure what each change to a recipe does to the accuracy on held-out training images"

@@ -107,7 +107,9 @@ def run_seeds(
     for s in range(seeds):
         if seeds>1: say(f'run {s+1} of {seeds}: seed {s}')
         done.append(one_run(replace(r, seed=s), src, folder/f'seed-{s}', **kwargs))
-        if len(done)>=old['n_seeds']: write_json(path, dict(label=path.stem, **seeds_record(r, src, changes, done, command)))
+        if len(done)>=old['n_seeds']: # `shared_gpu` was added by hand: the seconds mean nothing
+            write_json(path, dict(label=path.stem, **seeds_record(r, src, changes, done, command),
+                                  **{k: old[k] for k in ('shared_gpu',) if k in old}))
     return path
 
 # %% ../nbs/50_experiments.ipynb #0abb60cb

@@ -188,7 +188,7 @@ def test_gpu_script_measures_everything(tmp_path):
     benches = [o[2:] for o in argv if o[0]=='-m']
     assert {o[1] for o in benches}==set(cli.benches)-{'ablate','explain'} and benches[-1][1:]==['table', str(tmp_path)]
     assert {o[o.index('--recipe')+1] for o in benches if o[1]=='accuracy'}==set(recipes)-{'speed94'}
-    assert {Path(o[0]).stem for o in argv if o[0]!='-m'}=={'loader','step','recipes','cam','start','growth','goal'}
+    assert {Path(o[0]).stem for o in argv if o[0]!='-m'}=={'loader','step','recipes','cam','growth','goal'}
     assert res.returncode==0 and res.stdout.rstrip().endswith('0 failed')
 
 def test_gpu_script_tells_what_failed_and_repeats_nothing(tmp_path):
@@ -210,7 +210,16 @@ def test_plans_of_a_short_lease_can_be_read(tmp_path):
     }, r.stderr
     for o in lines: check(o)
 
-variant_files = dict(zip('fast20 ablation norms norms-full finder finder-adam'.split(), 'fast20 plain R3 R3 R2 R5'.split()))
+proxy = dict(valid=0.1, n_train=5000, epochs=5, model_kw=dict(width=16))
+variant_files = { # what each is made for, as in results/README.md
+    'fast20': ('fast20', {}),
+    'ablation': ('plain', dict(opt='muon', lr=0.05, label_smoothing=0.1, bs=64, **proxy)),
+    'norms': ('R3', dict(proxy, bs=64, model_kw=dict(width=16, norm='layer', last_stride=1))),
+    'norms-full': ('R3', {}),
+    'finder': ('R2', dict(lr=0.0012, **proxy)),
+    'finder-adam': ('R5', dict(bs=64, lr=0.000398, **proxy)),
+    'R1': ('R1', dict(proxy, n_train=None, epochs=10)),
+}
 
 def test_every_file_of_variants_is_tested():
     assert {p.stem for p in (root/'benchmarks').glob('*.json')}==set(variant_files)
@@ -218,7 +227,8 @@ def test_every_file_of_variants_is_tested():
 @pytest.mark.parametrize('name', variant_files)
 def test_variants_are_recipes(name):
     variants = json.loads((root/f'benchmarks/{name}.json').read_text())
-    base = get_recipe(variant_files[name], valid=0.1, **dict(label_smoothing=0.1) if name=='ablation' else {})
+    recipe,changes = variant_files[name]
+    base = get_recipe(recipe, **{'valid': 0.1, **changes})
     check_variants(base, variants)
     for o in variants.values(): assert o.keys()<=vars(base).keys() and get_recipe(base, **o)!=base, o
 

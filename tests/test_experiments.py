@@ -66,6 +66,14 @@ def test_another_run_in_the_folder_is_refused(source, done):
         one_run(get_recipe('plain', **{**small, 'bs': 100}), source, path / 'runs' / file.stem / 'seed-0')
 
 
+def test_that_runs_shared_their_gpu_stays_in_the_record(source, done):
+    "So that no seconds of theirs come into the table"
+    path,file = done
+    was = file.read_text()
+    file.write_text(json.dumps({**json.loads(was), 'shared_gpu': True}))
+    try: assert json.loads(series(source, path, 2).read_text())['shared_gpu'] is True
+    finally: file.write_text(was)
+
 def test_a_record_loses_no_seed_and_mixes_no_images(source, done):
     path,_ = done
     with pytest.raises(InputError, match='holds 2 seeds of shapes10, and would lose them'): series(source, path, 1)

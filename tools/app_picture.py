@@ -1,6 +1,6 @@
 """Draws nbs/images/app.png, the picture of the page in nbs/42_app.ipynb: python tools/app_picture.py
 Trains a small run on the sample data (a minute or two), serves it, and needs playwright with a Chromium
-(the extras app and browser)."""
+(the extras app, browser and dev)."""
 import io, sys, tempfile
 from pathlib import Path
 from PIL import Image
