@@ -125,7 +125,7 @@ def test_records_of_earlier_versions_are_read():
     )
     row = next(o for o in results_table(root/'results').splitlines() if o.startswith('| quick '))
     assert '| 92.50 ± 0.17 |' in row
-    assert '| no label smoothing |' in ablation_table(root/'results/tried/ablation-proxy.json')
+    assert '| no label smoothing |' in ablation_table(root/'results/ablation-proxy.json')
 
 def test_ablation_gives_differences_and_their_standard_error(source, tmp_path, capsys):
     base = get_recipe('plain', valid=0.2, tta='none', **small)
