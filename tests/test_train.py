@@ -93,7 +93,7 @@ def test_rate_of_the_finder_is_said(source, tmp_path, capsys):
     assert line in capsys.readouterr().out and line in log(run)
 
 def test_default_suggestion(source):
-    """The one that measured best, and the careful one where the loss hardly fell, see `results/finder-proxy.json` and
+    """The one that gained with SGD and with Adam, and the careful one where the loss hardly fell, see `results/finder-proxy.json` and
     `finder-adam-proxy.json`"""
     set_seed(1) # at rates where nothing is learned, the place of the least loss is the batches' chance
     learn = cifar_learner(cifar_dls(source, bs=20, device='cpu'), model_kw=dict(width=8), precision='fp32')
