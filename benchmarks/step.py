@@ -4,7 +4,7 @@ Peer: the loop of the reference notebooks, float32 and channels-first. Limit: a 
 (precision, channels-last). Floor: the network's convolutions alone, forward and backward, which no training step can
 beat. These have their batches ready. What making them on the device takes, with crop, flip and cutout, is measured
 beside them, as `loader_share_of_step`. Nothing else should run on the machine.
-Committed: results/bench-step.json, made on 2 cores of an AMD EPYC, fp32.
+Committed: results/bench-step.json, made on 2 cores of an AMD EPYC, fp32, nothing beside it.
 
     python benchmarks/step.py --device cpu
 """
