@@ -26,7 +26,7 @@ passes if it does for each. `fails` names the checks that it does not pass. The 
 fewest among those whose map changes with the weights (a map that does not explains no decision), by more hits where
 two fail as many, or by a higher ROAD where there are no masks. `blurred mask` is no bar, since it knows the answer.
 """
-import argparse, shlex, sys
+import argparse, sys
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -38,6 +38,7 @@ from cifar_fastai.data import pick_device
 from cifar_fastai.demo import demo_learner
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.runs import environment
+from common import typed_command
 
 columns = dict(hits='hits', mass_inside='energy', entropy_rise='emprt', road='road', insertion='insertion',
                deletion='deletion', share='two_objects')
@@ -169,6 +170,6 @@ if __name__=='__main__':
     out = args.pop('out')
     try: rec = measure(**args)
     except InputError as e: sys.exit(f'cam_metrics.py: error: {e}')
-    write_json(out, dict(command=shlex.join(['python','benchmarks/cam_metrics.py',*sys.argv[1:]]), **rec,
+    write_json(out, dict(command=typed_command(), **rec,
                          **environment(pick_device(args['device']) if args['runs'] else 'cpu')))
     print(f'{table(rec)}\nrecord: {out}')

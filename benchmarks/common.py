@@ -29,14 +29,18 @@ def whole(p, name, default, text):
     p.add_argument(f'--{name}', type=int, default=default, metavar='N', help=f'{text} (default {default})')
 
 
+def typed_command():
+    "The command of this script as it was typed, for its record"
+    return shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]])
+
+
 def run(p, measure, table):
     "Read the options, measure, write the record and print its table; a mistake is one line"
     args = vars(p.parse_args())
     out, name = args.pop('out'), Path(sys.argv[0]).name
     try: rec = measure(**args)
     except InputError as e: sys.exit(f'{name}: error: {e}')
-    command = shlex.join(['python', f'benchmarks/{name}', *sys.argv[1:]])
-    write_json(out, {'bench': Path(name).stem, **rec, 'command': command, **environment(rec.get('device', 'cpu'))})
+    write_json(out, {'bench': Path(name).stem, **rec, 'command': typed_command(), **environment(rec.get('device', 'cpu'))})
     print(f'{table(rec)}\nrecord: {out}')
 
 

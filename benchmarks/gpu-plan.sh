@@ -13,7 +13,8 @@ plan_first() {
 }
 
 # plan_accuracy: what results/runs does not hold yet of the full runs, in three lanes, and the cuda tests beside them; R1 with
-# Adam (and its default of no weight decay) and with a higher rate, for why it misses its reference; then fast20's variants on held-out images.
+# Adam (and its default of no weight decay) and with a higher rate, for why it misses its reference; then fast20's variants
+# on held-out images.
 seeds() { # RECIPE SEEDS VALID_EVERY OPTIONS...
   local r=$1 n=$2 v=$3; shift 3
   bench "accuracy-$r-$n${*// /}" accuracy --recipe "$r" --seeds "$n" --valid-every "$v" --tta flip_translate \

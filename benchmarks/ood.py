@@ -5,10 +5,10 @@ probability.
 
 For each kind of picture: the area under the ROC curve, and the share that is marked at 5 % false alarms. Every
 second test image, the first 1,000 of them, sets the threshold; the first 1,000 of the others are the known pictures,
-and tell the rate of false alarms. The record of another run is added to the file. A folder may hold its weights in half precision
-(`model-half.safetensors`)."""
+and tell the rate of false alarms. The record of another run is added to the file. A folder may hold its weights in
+half precision (`model-half.safetensors`)."""
 
-import argparse, shlex, sys, tempfile
+import argparse, tempfile
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
@@ -23,6 +23,7 @@ from cifar_fastai.ood import known_features, picture_features
 from cifar_fastai.predict import ImageClassifier
 from cifar_fastai.shapes import shapes10
 from cifar_fastai.sources import Source, load_source
+from common import typed_command
 
 def photo_crops(n, size, rng):
     "Squares of any size and place from scikit-learn's two photographs"
@@ -87,7 +88,8 @@ def measure(run, source, n):
     run,src = Path(run),load_source(source)
     config = read_json(run/'config.json')
     recipe = config['recipe']
-    if recipe.get('valid', 'test')!='test': raise SystemExit(f'{run} was validated on training images: name a run that was not')
+    if recipe.get('valid', 'test')!='test':
+        raise SystemExit(f'{run} was validated on training images: name a run that was not')
     model,meta = load_weights(full_precision(run))
     val = src.valid_idxs
     first,second = val[::2],val[1::2]
@@ -135,7 +137,7 @@ if __name__=='__main__':
     p.add_argument('--out', default='results/ood.json')
     args = p.parse_args()
     rec = measure(args.run, args.source, args.n)
-    rec['command'] = shlex.join(['python', 'benchmarks/ood.py', *sys.argv[1:]])
+    rec['command'] = typed_command()
     old = read_json(args.out)['runs'] if Path(args.out).exists() else []
     write_json(
         args.out,

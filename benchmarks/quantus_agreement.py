@@ -10,7 +10,7 @@ Committed: results/quantus.json. It needs the extra `quantus`:
 
     python benchmarks/quantus_agreement.py
 """
-import argparse, copy, shlex, sys
+import argparse, copy
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -21,6 +21,7 @@ from cifar_fastai.core import md_table, write_json
 from cifar_fastai.demo import demo_learner
 from cifar_fastai.interpret import CifarInterpretation
 from cifar_fastai.runs import environment
+from common import typed_command
 
 
 def explained(model, inputs, targets, method, layer, **kwargs):
@@ -79,6 +80,5 @@ if __name__=='__main__':
     p.add_argument('--out', type=Path, default=Path('results/quantus.json'))
     args = p.parse_args()
     rec = measure(args.n)
-    command = shlex.join(['python', 'benchmarks/quantus_agreement.py', *sys.argv[1:]])
-    write_json(args.out, dict(command=command, **rec, **environment('cpu')))
+    write_json(args.out, dict(command=typed_command(), **rec, **environment('cpu')))
     print(table(rec))

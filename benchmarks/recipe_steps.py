@@ -5,7 +5,7 @@ Measured on an H100: results/gpu/recipe-steps.json. About a minute there.
 
     python benchmarks/recipe_steps.py [--device cuda] [--out results/gpu/recipe-steps.json]
 """
-import argparse, gc, shlex, sys, time
+import argparse, gc, time
 from pathlib import Path
 import torch
 from fastai.vision.all import Callback
@@ -15,7 +15,7 @@ from cifar_fastai.optim import schedules
 from cifar_fastai.recipes import get_recipe, recipe_callbacks
 from cifar_fastai.train import recipe_learner
 from cifar_fastai.shapes import shapes10
-from common import wait
+from common import typed_command, wait
 
 
 class StepTime(Callback):
@@ -61,8 +61,7 @@ def main():
             )
             print(f'{name:8} batch {bs:4}  cudnn.benchmark {str(benchmark):5}  {ms:7.2f} ms a step', flush=True)
             gc.collect()
-    command = shlex.join(['python', 'benchmarks/recipe_steps.py', *sys.argv[1:]])
-    record = dict(bench='recipe-steps', command=command, rows=rows, **environment(args.device))
+    record = dict(bench='recipe-steps', command=typed_command(), rows=rows, **environment(args.device))
     if args.out: write_json(args.out, record)
 
 

@@ -1,7 +1,8 @@
 """Training images a second of whole recipes, side by side over all their epochs.
 
 What a recipe costs is more than a step: Muon computes longer than SGD, smaller images first save. A few batches an
-epoch, in turns, without validation. Committed: results/bench-recipes.json, made on 2 cores of an AMD EPYC, fp32, nothing beside it.
+epoch, in turns, without validation. Committed: results/bench-recipes.json, made on 2 cores of an AMD EPYC, fp32,
+nothing beside it.
 
     python benchmarks/recipes.py --n-batches 4 --device cpu
 """
@@ -26,7 +27,8 @@ def fit(learn, r):
 def measure(names, n_batches, rounds, device):
     if len(names)<2: raise InputError(f'{names[0]} alone is compared with nothing: give two recipes or more')
     device, todo, recipes = pick_device(device), {}, [get_recipe(o) for o in names]
-    if len({r.name for r in recipes})<len(recipes): raise InputError('two of the recipes have one name: give each its own')
+    if len({r.name for r in recipes})<len(recipes):
+        raise InputError('two of the recipes have one name: give each its own')
     for r in recipes:
         learn = recipe_learner(r, shapes10(n_train=n_batches*r.bs, n_test=10), device, compile=False)
         todo[r.name] = partial(fit, learn, r)

@@ -275,8 +275,8 @@ def bench_ablate(variants, out, **options):
 
 # %% ../nbs/61_cli.ipynb #be967c95
 @command('cifar-bench explain', take('interpret.from_run', 'run_dir source device'),
-    take('cam_metrics.road', 'methods layers n', n='how many correctly classified items; without it also 64 for randomization, and all '
-         'for the pointing game'))
+    take('cam_metrics.road', 'methods layers n',
+         n='how many correctly classified items; without it also 64 for randomization, and all for the pointing game'))
 def bench_explain(run_dir, source=None, device=None, **options):
     "Check the maps of a run: ROAD, randomization, and the pointing game where the images have masks"
     module = lib.cam_metrics # makes the checks methods of an interpretation

@@ -127,7 +127,7 @@ def cifar_learner(
     metrics=accuracy, # as in fastai
     cbs=None, # more callbacks
     model_kw:dict=None, # options of the architecture: `norm`, `last_stride`, `dropout`, `width`
-    compile:bool=False, # `torch.compile` the network: the first step of each image size takes a minute or two, later steps are faster
+    compile:bool=False, # `torch.compile` the network: the first step of each image size takes a minute or two
     **kwargs, # passed on to `Learner`
 ) -> Learner:
     "A fastai `Learner` with a CIFAR ResNet, the device's precision and a `History`"

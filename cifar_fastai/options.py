@@ -100,7 +100,8 @@ def option_of(
     if kind=='bool': return dict(res, action='store_true')
     read,metavar = _by_kind.get(kind, (str, 'NAME' if kind else 'FILE'))
     if p.default is None and kind in ('int','float'): read = value
-    return dict(res, type=read, metavar=metavar, **(dict(nargs='+', action='extend') if kind=='dict' else {})) | _by_name.get(p.name, {})
+    return dict(res, type=read, metavar=metavar,
+                **(dict(nargs='+', action='extend') if kind=='dict' else {})) | _by_name.get(p.name, {})
 
 # %% ../nbs/60_options.ipynb #9a45f95d
 class Parser(argparse.ArgumentParser):
